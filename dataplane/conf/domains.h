@@ -1,0 +1,62 @@
+/* domains.h - which domains we serve, and how: the registry that the SMTP server asks at RCPT, the relay for its routes
+ * and the admin API for its lists.
+ *
+ * Readers take a snapshot: an immutable, reference-counted table, cheap to take and valid until released, whatever is
+ * changed meanwhile.  Changes are durable (DIR/domains.json, replaced as a whole) before they are visible, and are
+ * visible to the next snapshot.  Thread: any.  Errors: negative SATCHEL_E*, with words for the operator in why_r (256
+ * bytes). */
+#pragma once
+#include "spool/base/slice.h"
+
+#define DOMAIN_NAME_MAX  254
+#define PRIMARY_HOST_MAX 254
+#define PRIMARIES_MAX    8
+
+enum domain_order {
+    ORDER_STRICT, /* the final dot of a message waits for the answer to the one before: exact FIFO */
+    ORDER_WINDOW, /* final dots are sent in order, answers may be outstanding on all connections: faster over long paths
+                   */
+};
+
+struct primary {
+    char host[PRIMARY_HOST_MAX]; /* a host name, or an address literal without brackets */
+    uint16_t port;
+};
+
+struct domain {
+    char name[DOMAIN_NAME_MAX];              /* lower case, A-label, no trailing dot */
+    struct primary primaries[PRIMARIES_MAX]; /* in order of preference */
+    uint32_t primaries_n;
+    uint64_t keep_s;      /* how long mail is kept; 30 d */
+    uint32_t connections; /* most connections to the primary at once; 4 */
+    enum domain_order order;
+    bool held;                  /* accept, do not relay */
+    bool pending;               /* provisioned, not open: RCPT is refused */
+    uint64_t max_message_bytes; /* 0: the server's limit */
+};
+
+struct domains;          /* the registry */
+struct domains_snapshot; /* one state of it */
+
+/* dir: the data directory. A missing file is an empty registry; a damaged one is an error that names file and line. */
+int domains_open(struct domains **d_r, const char *dir, char *why_r);
+void domains_close(struct domains **d);
+
+const struct domains_snapshot *domains_get(struct domains *d);
+void domains_put(const struct domains_snapshot *s);
+/* name in any case. NULL: not served. Borrows from the snapshot. */
+const struct domain *domains_find(const struct domains_snapshot *s, struct slice name);
+size_t domains_count(const struct domains_snapshot *s);
+const struct domain *domains_at(const struct domains_snapshot *s, size_t i); /* sorted by name */
+/* Grows with each change: a cheap test for a newer snapshot; any thread. */
+uint64_t domains_version(struct domains *d);
+
+/* Adds or replaces (replace: must exist; else must not). -SATCHEL_EEXIST, -SATCHEL_ENOENT, -SATCHEL_EINVAL (why says
+ * which field). */
+int domains_set(struct domains *d, const struct domain *dom, bool replace, char *why_r);
+int domains_remove(struct domains *d, struct slice name, char *why_r);
+
+/* Fills defaults and name (lower-cased, checked as a host name with at least two labels). */
+int domain_init(struct domain *dom, struct slice name, char *why_r);
+/* "mail.example.com:25", "mail.example.com", "[::1]:2526", "192.0.2.1:25" */
+int primary_parse(struct slice text, struct primary *p_r, char *why_r);

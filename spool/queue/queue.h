@@ -1,0 +1,158 @@
+/* queue.h - bags: which messages are stored, where, in which order, what is due, claimed, done.
+ *
+ * The queue is a function of the log: queue_apply() takes durable records in log order and keeps the index (on disk)
+ * and the counters of each domain (in memory).  Whatever changes a message is first a record in the log, then applied;
+ * so the state after a crash is what a replay gives.
+ *
+ *   intake --MSG--> log --durable--> queue_apply --> bag --queue_claim--> relay
+ *                    ^                                                      |
+ *                    +------ DONE / DEFER <--- queue_finish <---------------+
+ *
+ * Claims are volatile, one holder a message: the relay, an operator's delete, or a move by compaction.  Every final
+ * state goes through a claim, so a message that is being moved is never finished at the same time, and the other way
+ * round. A crash forgets claims: what was being delivered then is delivered again (a duplicate, counted by the relay).
+ *
+ * Thread: the caller serialises all calls (one lock around the queue) except where a function says "any thread".
+ * Errors: 0 or a negative SATCHEL_E*. */
+#pragma once
+#include "spool/base/clock.h"
+#include "spool/base/status.h"
+#include "spool/index/index.h"
+#include "spool/segment/seglog.h"
+#include "spool/segment/segread.h"
+
+struct queue;
+
+/* What the queue asks of the log. */
+struct queue_port {
+    /* Hands an entry to the log's owner; e->done runs when it is durable (or failed), under the caller's serialisation.
+     * The record then also comes back through queue_apply, before done is run.  0, or the errors of seglog_append other
+     * than EAGAIN (the port waits or queues). */
+    int (*append)(void *ctx, struct seglog_entry *e);
+    /* seglog_free_segment, handed to the log's owner; asynchronous: queue_freed is called with the result. */
+    void (*free_segment)(void *ctx, uint64_t seg);
+    /* A bag has mail to deliver that was not there before: became non-empty, or a deferred message was
+     * flushed/released. Must not call back into the queue. */
+    void (*ready)(void *ctx, struct slice domain);
+    void *ctx;
+};
+
+struct queue_config {
+    uint64_t flush_bytes; /* log bytes applied after which the index is flushed: bounds the replay at start; 64 MiB */
+    uint32_t compact_live_pct; /* a segment with at most this share of live bytes is compacted; 40 */
+    uint32_t move_inflight;    /* most moves of compaction at once; 64 */
+};
+extern const struct queue_config queue_config_default;
+
+/* reader: the queue's own, for reclaim. */
+int queue_open(struct queue **q_r, const struct queue_config *cfg, struct index *ix, const struct clock *clock,
+               struct segread *reader, const struct queue_port *port);
+void queue_close(struct queue **q);
+
+/* ---- applying */
+
+/* Where seglog_open must start its replay: 0 for an empty index. */
+uint64_t queue_applied(const struct queue *q);
+/* One durable record, in log order.  Idempotent: replaying a stretch again changes nothing. */
+int queue_apply(struct queue *q, const struct record *rec, uint64_t pos, uint32_t size);
+/* Everything below pos is applied: commits the batch, flushes when due. Call after a batch of applies. */
+int queue_commit(struct queue *q, uint64_t pos);
+/* After the replay of seglog_open: chunks without a message are dropped, counters are checked, ready() is called for
+ * bags with mail. segs: the used segments of the log; segments that the index knows and the log does not are forgotten,
+ * and the other way round. */
+int queue_recovered(struct queue *q, const uint64_t *segs, size_t n);
+
+/* ---- claiming */
+
+enum claim_mode {
+    CLAIM_DUE,   /* in order of acceptance: not held, due by now */
+    CLAIM_OLDER, /* arrival_us below `before_us`, held or deferred ones too: for expiry */
+};
+
+struct claim {
+    struct msgid id;
+    uint64_t arrival_us;
+    uint64_t pos;    /* of the MSG record */
+    uint32_t size;   /* of the MSG record */
+    uint32_t chunks; /* 0: the body is in the record */
+    uint64_t body_bytes;
+    struct msg_state state;
+};
+
+/* Claims up to cap messages of the domain, oldest first; returns how many.  before_us: see claim_mode (ignored for
+ * CLAIM_DUE). */
+size_t queue_claim(struct queue *q, struct slice domain, enum claim_mode mode, uint64_t before_us,
+                   struct claim *claims_r, size_t cap);
+/* One message by its ID, whatever its due time. -SATCHEL_ENOENT, -SATCHEL_EBUSY (claimed). domain_r: NUL-terminated,
+ * 256 bytes. */
+int queue_claim_id(struct queue *q, const struct msgid *id, struct claim *claim_r, char domain_r[256]);
+/* Gives a claim back unchanged. */
+void queue_unclaim(struct queue *q, const struct msgid *id);
+
+struct item_result {
+    uint32_t item;
+    enum item_end end; /* ITEM_LIVE: put off */
+    struct smtp_status status;
+};
+
+/* Ends a claim with results: a DONE for items that are final, a DEFER where some stay (both where needed).  attempts is
+ * counted up by one unless every result is ITEM_DELETED.  due_us: next try of what stays (wall clock).  held: hold what
+ * stays. The claim ends when the record is applied.  On error the claim is given back, unchanged. */
+int queue_finish(struct queue *q, struct slice domain, const struct claim *c, const struct item_result *results,
+                 size_t n, uint64_t due_us, bool held);
+/* Makes all messages of the bag due now (satchelctl queue flush): deferred ones return to their place in the order.
+ * Volatile is enough: after a crash they wait out their time. Returns how many. */
+uint64_t queue_flush_domain(struct queue *q, struct slice domain);
+/* Wall clock at which the earliest deferred message of the bag is due; UINT64_MAX: none is waiting; 0: some are due
+ * now. */
+uint64_t queue_next_due(struct queue *q, struct slice domain);
+
+/* ---- looking; any thread, without the lock, on a snapshot */
+
+struct queue_entry {
+    struct slice domain;
+    struct msgid id;
+    uint64_t arrival_us, pos;
+    uint32_t size, chunks;
+    uint64_t body_bytes;
+    struct msg_state state;
+};
+
+/* Entries of a bag (domain.n == 0: of all bags, by domain) in order, starting after `after` (an opaque cursor of at
+ * most QUEUE_CURSOR_MAX bytes; empty: from the head).  each returns false to stop.  Starts at once whatever the depth.
+ * cursor_r/cursor_n_r (may be NULL): the place after the last entry shown. */
+#define QUEUE_CURSOR_MAX 320
+int queue_list(struct queue *q, struct slice domain, struct slice after,
+               bool (*each)(void *arg, const struct queue_entry *e), void *arg, uint8_t *cursor_r, size_t *cursor_n_r);
+int queue_find(struct queue *q, const struct msgid *id, struct queue_entry *e_r, char domain_r[256]);
+/* Position and size of a chunk now. */
+int queue_chunk(struct queue *q, const struct msgid *id, uint32_t chunk, uint64_t *pos_r, uint32_t *size_r);
+
+/* ---- counters; under the lock */
+
+struct bag_stat {
+    uint64_t messages, bytes; /* live messages; their record and chunk bytes */
+    uint64_t deferred, held, claimed;
+    uint64_t oldest_us; /* arrival of the oldest; 0: empty */
+};
+/* Zeros for a domain without mail. */
+void queue_bag_stat(struct queue *q, struct slice domain, struct bag_stat *st_r);
+/* Every domain with mail. */
+void queue_bags(struct queue *q, void (*each)(void *arg, struct slice domain, const struct bag_stat *st), void *arg);
+struct queue_stat {
+    uint64_t messages, bytes, domains, oldest_us;
+    uint64_t claims, reclaimed, moved_bytes;
+};
+void queue_stat(struct queue *q, struct queue_stat *st_r);
+
+/* ---- reclaim: one step of freeing and compacting segments; see reclaim.c for the rules.  pressure: the log is short
+ * of room, compact whatever gains.  Returns true while there is more to do at once. Call from the owner when idle, and
+ * after frees. */
+bool queue_reclaim(struct queue *q, const uint64_t *segs, size_t n, bool pressure);
+/* The answer to port.free_segment. */
+void queue_freed(struct queue *q, uint64_t seg, int res);
+
+/* ---- checking: compares the index with what a full scan of the log said (both sides as sorted text lines through
+ * each); used by `satchelctl spool check` and the simulator. Writes one line a live message: domain, id, arrival,
+ * state. */
+int queue_digest(struct queue *q, void (*line)(void *arg, const char *text), void *arg);
