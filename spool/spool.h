@@ -22,7 +22,8 @@ struct spool_config {
     uint32_t chunk_bytes;       /* a body longer than this goes to the log in pieces of this size; 256 KiB */
     uint64_t max_message_bytes; /* longer bodies end with -SATCHEL_ETOOBIG */
 };
-extern const struct spool_config spool_config_default;
+/* Defaults; dir is borrowed. */
+void spool_config_init(struct spool_config *cfg, const char *dir);
 
 /* Locks the directory (-SATCHEL_EBUSY: another daemon has it), recovers, starts the threads.  why_r: for the operator,
  * in words that name the remedy, at least 256 bytes. */
