@@ -10,6 +10,7 @@
  * Lock: q_lock guards the queue (see queue.h).  It is held for bounded batches only, never across a wait for the disk's
  * sync, except for the reads of reclaim. */
 #pragma once
+#include "spool/base/err.h"
 #include "spool/base/mailbox.h"
 #include "spool/spool.h"
 
