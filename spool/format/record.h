@@ -80,7 +80,7 @@ enum rec_tag {
     RT_CHUNK_INDEX = 7, /* u32: place of this chunk, from 0 */
     RT_CHUNKS = 8,      /* u32 number of chunks, u64 bytes of the whole body */
     RT_STATE = 9,       /* struct item_state of the whole message: see state_encode */
-    RT_RESULT = 10,     /* u32 item index, u8 enum item_end, then status: see result_encode */
+    RT_RESULT = 10,     /* u32 item index, u8 enum item_end, then status: see result_put */
     RT_KILLS = 11,      /* u64 position of the record that this DONE kills: the DONE may go once that segment is gone */
     RT_ORIGIN = 12,     /* 24-byte message ID that the DSN is about */
     RT_DSN = 13, /* u32 item index or 0xffffffff for the message, then text of ESMTP parameters (RFC 3461), opaque */
@@ -126,10 +126,12 @@ struct msg_state {
 enum item_end state_end(const struct msg_state *s, uint32_t item);
 /* Sets the item's end if it is live, and counts live down; a final item stays as it is. */
 void state_finish(struct msg_state *s, uint32_t item, enum item_end end);
-size_t state_encode(const struct msg_state *s, uint8_t *out_r, size_t cap); /* 0: cap too small */
+size_t state_encode(const struct msg_state *s, uint8_t *out_r, size_t cap); /* bytes written; 0: cap too small */
+/* -SATCHEL_EINVAL: cut short, too many items, or `live` is not the number of live items. */
 int state_decode(struct slice in, struct msg_state *s_r);
 
 struct smtp_status;
+/* Writes one whole RT_RESULT TLV; result_parse takes its value. */
 void result_put(struct wire_wr *w, uint32_t item, enum item_end end, const struct smtp_status *st);
 int result_parse(struct slice value, uint32_t *item_r, enum item_end *end_r, struct smtp_status *st_r);
 
