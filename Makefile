@@ -8,7 +8,6 @@ BUILD := build$(if $(SAN),-$(SAN))
 Q := $(if $(V),,@)
 CC := gcc
 PKGS := liburing libcares yaml-0.1 libmicrohttpd libsodium libxxhash libsystemd smartcols libcurl jansson openssl
-HAVE_PKGS := $(shell pkg-config --exists $(PKGS) 2>/dev/null && echo yes)
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla \
         -Wformat=2 -Wwrite-strings -Wold-style-definition -Wimplicit-fallthrough
@@ -62,15 +61,87 @@ $(BUILD)/bin/satchel-%: $(BUILD)/bench/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
 
-# one program a unit test; a test may include the .c it looks into
+# One program a unit test; a test may include the .c it looks into
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LIBS)
 
 .PHONY: unit
 unit: $(UNIT)
 
+# ---- run it
+.PHONY: run
+run: deps all
+	$(Q)scripts/run
+
+.PHONY: demo
+demo: deps-test all
+	$(Q)scripts/demo
+
+# ---- test it: tests/run.py takes NAME=COMMAND and closes with `N passed, N failed`
+unit_suites = $(foreach t,$(UNIT_SRC:tests/unit/%.c=%),$(1)$(t)=$(2)/tests/unit/$(t))
+HOUSE_SUITES := includes=tests/house/check_includes.py format=tests/house/check_format docs=tests/house/check_docs
+
+.PHONY: check
+check: all unit $(SMTP_RUNNER)
+	$(Q)tests/run.py -j2 --seconds 120 $(HOUSE_SUITES) $(call unit_suites,,$(BUILD)) "smtp=$(SMTP_RUN)"
+
+.PHONY: test
+test: deps-test
+	$(Q)$(MAKE) --no-print-directory test-programs
+	$(Q)$(MAKE) --no-print-directory test-run
+
+.PHONY: test-programs
+test-programs: all unit $(SMTP_RUNNER) $(SIM_RUNNER)
+	$(Q)$(MAKE) --no-print-directory SAN=asan unit all
+	$(Q)$(MAKE) --no-print-directory SAN=tsan $(TSAN_TESTS:%=build-tsan/tests/unit/%)
+
+# Programs with several threads; the others have nothing to race.
+TSAN_TESTS := $(filter $(UNIT_SRC:tests/unit/%.c=%),test_spool test_transport test_relay test_domains test_admin test_mailbox)
+
+.PHONY: test-run
+test-run:
+	$(Q)tests/run.py --seconds 900 $(HOUSE_SUITES) lint=tests/house/check_lint $(call unit_suites,,$(BUILD)) \
+	    $(call unit_suites,asan-,build-asan) $(foreach t,$(TSAN_TESTS),tsan-$(t)=build-tsan/tests/unit/$(t)) \
+	    "smtp=$(SMTP_RUN)" "sim=$(SIM_RUN)" "ledger=$(LEDGER_RUN)"
+
+.PHONY: lint
+lint:
+	$(Q)tests/house/check_format && tests/house/check_lint
+
+.PHONY: docs
+docs: all
+	$(Q)$(BUILD)/bin/satcheld --print-config-docs > docs/configuration.md
+	$(Q)$(BUILD)/bin/satcheld --print-metrics-docs > docs/metrics.md
+
+# ---- install it
+PREFIX ?= /usr/local
+DESTDIR ?=
+.PHONY: install
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/satchel $(DESTDIR)/lib/systemd/system \
+	    $(DESTDIR)$(PREFIX)/share/doc/satchel
+	install -m 755 $(BUILD)/bin/satcheld $(DESTDIR)$(PREFIX)/sbin/
+	install -m 755 $(BUILD)/bin/satchelctl $(DESTDIR)$(PREFIX)/bin/
+	test -e $(DESTDIR)/etc/satchel/satcheld.yaml || install -m 644 dist/satcheld.yaml $(DESTDIR)/etc/satchel/
+	sed 's|@PREFIX@|$(PREFIX)|' dist/satcheld.service > $(DESTDIR)/lib/systemd/system/satcheld.service
+	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/satchel/
+
 .PHONY: clean
 clean:
-	$(Q)rm -rf build build-asan build-tsan
+	$(Q)rm -rf build build-asan build-tsan build-mutants
 
+.PHONY: help
+help:
+	@echo "make run        install what is missing, build, start a node in the foreground (SMTP 127.0.0.1:2525)"
+	@echo "make demo       the whole story in a minute: primary down, mail bagged, primary back, bag drained"
+	@echo "make test       every test; ends in 'N passed, N failed'"
+	@echo "make check      the tests that take seconds"
+	@echo "make bench      Satchel and Postfix in pairs on this machine (QUICK=1: two minutes)"
+	@echo "make sim-soak   the simulated disk over many more seeds (SEEDS=1..100000)"
+	@echo "make mutations  breaks the spool on purpose and shows that the tests notice"
+	@echo "make lint       clang-format and clang-tidy"
+	@echo "make docs       writes the pages that are made from tables"
+	@echo "make install    PREFIX=/usr/local DESTDIR="
+
+-include tests/smtp/rules.mk tests/sim/rules.mk tests/ledger/rules.mk bench/rules.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Keeps the dependencies of the house running one way (docs/tour.md draws it).
+
+Reads every #include of the tree and refuses those that no rule below allows.  Prints TAP.
+"""
+import pathlib
+import re
+import sys
+
+# Room: what its files may include from the house.  The longest prefix that matches a file is its room.
+ROOMS = {
+    "spool/base/": ["spool/base/"],
+    "spool/format/": ["spool/base/", "spool/format/"],
+    "spool/segment/": ["spool/base/", "spool/format/", "spool/segment/"],
+    "spool/index/": ["spool/base/", "spool/index/"],
+    "spool/queue/": ["spool/base/", "spool/format/", "spool/segment/", "spool/index/", "spool/queue/"],
+    "spool/": ["spool/"],
+    "dataplane/conf/": ["spool/base/", "dataplane/conf/"],
+    "dataplane/net/": ["spool/base/", "dataplane/net/"],
+    "dataplane/smtp/": ["spool/base/", "spool/format/", "spool/intake.h", "dataplane/conf/domains.h",
+                        "dataplane/net/transport.h", "dataplane/smtp/"],
+    "dataplane/relay/": ["spool/base/", "spool/format/", "spool/outlet.h", "dataplane/conf/domains.h",
+                         "dataplane/smtp/", "dataplane/relay/"],
+    "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "ctl/"],
+    "dataplane/satcheld.c": ["spool/", "dataplane/", "ctl/"],
+    "bench/": ["spool/", "dataplane/", "bench/"],
+    "tests/": ["spool/", "dataplane/", "ctl/", "bench/", "tests/"],
+}
+
+# A library is wrapped in the files named here, and known nowhere else.
+LIBRARIES = {
+    r"rte_.*": ["dataplane/net/port_dpdk.c"],
+    r"liburing\.h": ["spool/segment/disk_uring.c", "dataplane/net/uring.c", "dataplane/net/uring_"],
+    r"rocksdb/.*": ["spool/index/index_rocks.c"],
+    r"ares\.h": ["dataplane/relay/"],
+    r"yaml\.h": ["dataplane/conf/settings"],
+    r"microhttpd\.h": ["ctl/admin"],
+    r"curl/.*": ["ctl/client.c"],
+    r"libsmartcols/.*": ["ctl/table.c"],
+    r"jansson\.h": ["ctl/", "dataplane/conf/domains"],
+    r"systemd/.*": ["dataplane/satcheld.c", "dataplane/conf/"],
+    r"xxhash\.h": ["spool/", "bench/"],
+}
+
+
+def room_of(path):
+    rooms = [r for r in ROOMS if path.startswith(r)]
+    return max(rooms, key=len) if rooms else None
+
+
+def problems_of(path, text):
+    room = room_of(path)
+    if room is None:
+        yield f"{path}: lies in no known room"
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        house = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
+        library = re.match(r"\s*#\s*include\s+<([^>]+)>", line)
+        if house and not any(house[1].startswith(a) for a in ROOMS[room]):
+            yield f"{path}:{number}: {room} must not include {house[1]}"
+        if library and not path.startswith(("tests/", "bench/")):
+            for pattern, wrappers in LIBRARIES.items():
+                if re.fullmatch(pattern, library[1]) and not any(path.startswith(w) for w in wrappers):
+                    yield f"{path}:{number}: {library[1]} is wrapped in {', '.join(wrappers)}"
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parents[2]
+    files = [p for d in ("spool", "dataplane", "ctl", "bench", "tests") for p in sorted((root / d).rglob("*.[ch]"))]
+    found = [w for p in files for w in problems_of(str(p.relative_to(root)), p.read_text())]
+    for w in found:
+        print("#", w)
+    print(f"{'not ok' if found else 'ok'} 1 - includes run one way ({len(files)} files)")
+    print("1..1")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
