@@ -11,6 +11,9 @@
 #define DOMAIN_NAME_MAX  254
 #define PRIMARY_HOST_MAX 254
 #define PRIMARIES_MAX    8
+#define CONNECTIONS_MAX  1000
+#define KEEP_PRESET_S    (30u * 86400)
+#define KEEP_MAX_S       (3650u * 86400)
 
 enum domain_order {
     ORDER_STRICT, /* the final dot of a message waits for the answer to the one before: exact FIFO */
@@ -55,8 +58,18 @@ uint64_t domains_version(struct domains *d);
  * which field). */
 int domains_set(struct domains *d, const struct domain *dom, bool replace, char *why_r);
 int domains_remove(struct domains *d, struct slice name, char *why_r);
+/* Adds those of n domains that are not there yet, with one write for all (names within doms differ); returns how many
+ * were added, or an error. */
+int domains_add_missing(struct domains *d, const struct domain *doms, size_t n, char *why_r);
 
 /* Fills defaults and name (lower-cased, checked as a host name with at least two labels). */
 int domain_init(struct domain *dom, struct slice name, char *why_r);
+/* The rules a struct domain keeps, wherever it came from: at least one primary, bounds. -SATCHEL_EINVAL. */
+int domain_check(const struct domain *dom, char *why_r);
+const char *domain_order_name(enum domain_order o); /* "strict", "window" */
+bool domain_order_parse(const char *name, enum domain_order *o_r);
 /* "mail.example.com:25", "mail.example.com", "[::1]:2526", "192.0.2.1:25" */
 int primary_parse(struct slice text, struct primary *p_r, char *why_r);
+/* As primary_parse reads it, always with the port: "[::1]:2526". Returns out_r. */
+#define PRIMARY_TEXT_MAX (PRIMARY_HOST_MAX + 9)
+const char *primary_format(const struct primary *p, char out_r[PRIMARY_TEXT_MAX]);
