@@ -3,7 +3,10 @@
  * It is never the truth: it can be lost and rebuilt from the segment log, and is never written in the acknowledging
  * path.
  *
- * Thread: one writer (put, del, commit, flush); get and iterators from any thread, seeing committed batches only. */
+ * Keys that begin with a NUL byte are the index's own.
+ *
+ * Thread: one writer (put, del, commit, flush, flush_start, durable); get and iterators from any thread, seeing
+ * committed batches only.  All iterators are freed before close. */
 #pragma once
 #include "spool/base/slice.h"
 
@@ -18,6 +21,10 @@ struct index_ops {
     int (*commit)(struct index *ix, uint64_t applied_pos);
     /* Makes everything committed durable (memtable flush). Synchronous; may take a while. */
     int (*flush)(struct index *ix);
+    /* Begins to make everything committed durable and returns; durable() tells how far it came. */
+    int (*flush_start)(struct index *ix);
+    /* The log position of a commit that, with all before it, survives a crash of the machine. */
+    uint64_t (*durable)(struct index *ix);
     /* As of the last commit; as found at open: the position replay starts from (0: empty index, full scan). */
     uint64_t (*applied)(struct index *ix);
     /* Copies the value to out_r (at most cap). Returns its length, or -SATCHEL_ENOENT, -SATCHEL_EIO. */
