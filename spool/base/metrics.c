@@ -72,3 +72,15 @@ size_t metrics_text(char *buf, size_t cap)
     }
     return at;
 }
+
+void metrics_doc(FILE *out)
+{
+    fputs("# Metrics\n\nServed for Prometheus on `http://127.0.0.1:8025/metrics` (`admin.http`) and on the admin "
+          "socket.\n"
+          "Counters start at zero with the daemon. This page is made from `spool/base/metrics.def` by `make docs`.\n\n"
+          "| name | kind | what it says |\n|---|---|---|\n",
+          out);
+    for (int m = 0; m < METRIC_COUNT; m++)
+        fprintf(out, "| `%s` | %s | %s |\n", metric_infos[m].name,
+                metric_infos[m].kind == METRIC_COUNTER ? "counter" : "gauge", metric_infos[m].help);
+}

@@ -4,6 +4,7 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum metric {
 #define X(id, kind, name, help) id,
@@ -29,3 +30,5 @@ uint64_t metric_read(enum metric m);
 /* Prometheus text exposition format 0.0.4 of all metrics into buf (NUL-terminated); returns the length needed without
  * the NUL, as snprintf does. */
 size_t metrics_text(char *buf, size_t cap);
+/* docs/metrics.md, whole. */
+void metrics_doc(FILE *out);

@@ -1,0 +1,427 @@
+/* satcheld.c - the daemon: configuration in, threads out; the only place that knows all the rooms of the house.
+ *
+ *   satcheld [-c FILE]              run in the foreground (SIGTERM: finish and stop; SIGHUP: reload)
+ *   satcheld --check [-c FILE]      say whether the configuration is good, and stop
+ *
+ * Order of the start: configuration, listening sockets, privileges, spool (recovers), registry, relay, admin API,
+ * workers. The stop goes the other way round: no new mail, messages in flight end, relay, spool. Exit status: 0; 1 the
+ * start or a thread failed; 2 usage; 78 (EX_CONFIG) the configuration was refused. */
+#include "ctl/admin.h"
+#include "dataplane/conf/privileges.h"
+#include "dataplane/conf/settings.h"
+#include "dataplane/net/transport.h"
+#include "dataplane/relay/relay.h"
+#include "dataplane/smtp/server.h"
+#include "spool/base/err.h"
+#include "spool/base/log.h"
+#include "spool/base/metrics.h"
+#include "spool/spool.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+enum { EXIT_CONFIG = 78, LISTEN_MAX = 64, WORKERS_MAX = 256, WHY_MAX = 512 };
+
+const char *argp_program_version = "satcheld 0.1";
+
+/* ---- command line */
+
+struct args {
+    const char *file;
+    bool check;
+};
+
+enum { OPT_CHECK = 256, OPT_CONFIG_DOCS, OPT_METRICS_DOCS };
+
+static const struct argp_option options[] = {
+    {"config", 'c', "FILE", 0, "Configuration (YAML). Without it the presets hold: see docs/configuration.md", 0},
+    {"check", OPT_CHECK, NULL, 0, "Say whether the configuration is good, and stop", 0},
+    {"print-config-docs", OPT_CONFIG_DOCS, NULL, 0, "Write docs/configuration.md to standard output", 1},
+    {"print-metrics-docs", OPT_METRICS_DOCS, NULL, 0, "Write docs/metrics.md to standard output", 1},
+    {0},
+};
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    struct args *a = state->input;
+    switch (key) {
+    case 'c':
+        a->file = arg;
+        return 0;
+    case OPT_CHECK:
+        a->check = true;
+        return 0;
+    case OPT_CONFIG_DOCS:
+        settings_doc(stdout);
+        exit(0);
+    case OPT_METRICS_DOCS:
+        metrics_doc(stdout);
+        exit(0);
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument '%s'", arg);
+        return EINVAL;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* ---- the daemon */
+
+struct worker {
+    struct daemon *daemon;
+    pthread_t thread;
+    struct intake *intake;
+    struct smtp_worker *smtp;
+    struct transport *transport;
+    bool started;
+    int rc;
+};
+
+struct daemon {
+    const char *file;
+    struct settings settings;
+    struct smtp_server_config smtp;
+    struct worker workers[WORKERS_MAX];
+    size_t workers_n;
+    struct spool *spool;
+    struct domains *domains;
+    struct relay *relay;
+    struct outlet *admin_outlet;
+    struct admin *admin;
+    uint64_t started_us;
+};
+
+static int fail(const char *what, const char *why)
+{
+    log_error("daemon.failed", "step=%s reason=\"%s\"", what, why);
+    return 1;
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
+static size_t worker_count(const struct settings *st)
+{
+    long cores = st->smtp_workers ? (long)st->smtp_workers : sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 1 ? 1 : cores > WORKERS_MAX ? WORKERS_MAX : (size_t)cores;
+}
+
+/* Every worker has a socket of its own on every address (SO_REUSEPORT): the kernel spreads connections over them. */
+static int listen_all(const struct settings *st, size_t workers, int fds[][LISTEN_MAX], size_t *n_r, char *why_r)
+{
+    for (size_t w = 0; w < workers; w++) {
+        size_t n = 0;
+        for (size_t i = 0; i < st->listen.n; i++) {
+            int got = net_listen(st->listen.v[i], fds[w] + n, LISTEN_MAX - n, why_r);
+            if (got < 0)
+                return got;
+            n += (size_t)got;
+        }
+        *n_r = n;
+    }
+    return 0;
+}
+
+static void spool_settings(const struct settings *st, struct spool_config *cfg)
+{
+    spool_config_init(cfg, st->data_dir);
+    cfg->engine = (enum disk_engine)st->spool_engine;
+    cfg->log.segment_bytes = (uint32_t)st->spool_segment_bytes;
+    cfg->log.spare_segments = st->spool_spare_segments;
+    cfg->log.max_bytes = st->spool_max_bytes;
+    cfg->log.reserve_segments = st->spool_reserve_segments;
+    cfg->queue.compact_live_pct = st->spool_compact_percent;
+    cfg->index_cache_bytes = st->spool_index_cache_bytes;
+    cfg->index_memtable_bytes = st->spool_index_memtable_bytes;
+    cfg->memory_bytes = st->spool_memory_bytes;
+    cfg->chunk_bytes = (uint32_t)st->spool_chunk_bytes;
+    cfg->max_message_bytes = st->smtp_max_message_bytes;
+}
+
+static int open_domains(struct daemon *d, char *why_r)
+{
+    int rc = domains_open(&d->domains, d->settings.data_dir, why_r);
+    for (size_t i = 0; rc == 0 && i < d->settings.domains_n; i++) {
+        rc = domains_set(d->domains, &d->settings.domains[i], false, why_r);
+        if (rc == -SATCHEL_EEXIST)
+            rc = 0;
+    }
+    return rc;
+}
+
+static int open_relay(struct daemon *d)
+{
+    const struct settings *st = &d->settings;
+    struct relay_config cfg = relay_config_default;
+    cfg.hostname = st->hostname;
+    cfg.nameservers = (const char *const *)st->relay_nameservers.v;
+    cfg.max_connections = st->relay_max_connections;
+    cfg.connect_timeout_us = st->relay_connect_timeout_us;
+    cfg.probe_min_us = st->relay_probe_min_us;
+    cfg.probe_max_us = st->relay_probe_max_us;
+    cfg.retry_min_us = st->relay_retry_min_us;
+    cfg.retry_max_us = st->relay_retry_max_us;
+    cfg.dsn = st->relay_dsn;
+    cfg.smarthost = st->relay_smarthost[0] ? st->relay_smarthost : NULL;
+    struct outlet *outlet;
+    int rc = spool_outlet(d->spool, &outlet);
+    return rc < 0 ? rc : relay_open(&d->relay, &cfg, outlet, d->domains, clock_system());
+}
+
+static void request_reload(void *arg)
+{
+    (void)arg;
+    kill(getpid(), SIGHUP);
+}
+
+static int open_admin(struct daemon *d, char *why_r)
+{
+    int rc = spool_outlet(d->spool, &d->admin_outlet);
+    if (rc < 0) {
+        snprintf(why_r, WHY_MAX, "%s", satchel_strerror(rc));
+        return rc;
+    }
+    const struct admin_deps deps = {
+        .spool = d->spool,
+        .domains = d->domains,
+        .relay = d->relay,
+        .outlet = d->admin_outlet,
+        .settings = &d->settings,
+        .clock = clock_system(),
+        .request_reload = request_reload,
+        .started_us = d->started_us,
+    };
+    return admin_open(&d->admin, &deps, why_r, WHY_MAX);
+}
+
+/* ---- workers */
+
+static void smtp_settings(const struct settings *st, size_t workers, struct smtp_server_config *cfg)
+{
+    *cfg = smtp_server_config_default;
+    cfg->hostname = st->hostname;
+    cfg->log_messages = st->log_messages;
+    cfg->limits.max_message_bytes = st->smtp_max_message_bytes;
+    cfg->limits.max_recipients = st->smtp_max_recipients;
+    cfg->limits.max_errors = st->smtp_max_errors;
+    cfg->limits.command_timeout_us = st->smtp_command_timeout_us;
+    cfg->limits.data_timeout_us = st->smtp_data_timeout_us;
+    cfg->shutdown_grace_us = st->smtp_shutdown_grace_us;
+    cfg->max_sessions = (st->smtp_max_sessions + (uint32_t)workers - 1) / (uint32_t)workers;
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    w->rc = w->transport->ops->run(w->transport);
+    if (w->rc < 0) {
+        fail("worker", satchel_strerror(w->rc));
+        kill(getpid(), SIGTERM);
+    }
+    return NULL;
+}
+
+static int worker_open(struct daemon *d, struct worker *w, const int *fds, size_t n)
+{
+    struct kernel_config cfg = kernel_config_default;
+    cfg.engine = (enum net_engine)d->settings.net_engine;
+    cfg.listen_fds = fds;
+    cfg.listen_n = n;
+    cfg.max_conns = d->smtp.max_sessions;
+    w->daemon = d;
+    int rc = spool_intake(d->spool, &w->intake);
+    if (rc == 0)
+        rc = smtp_worker_open(&w->smtp, &d->smtp, d->domains, w->intake);
+    if (rc == 0) {
+        struct transport_app app = smtp_worker_app(w->smtp);
+        rc = transport_kernel_open(&w->transport, &cfg, &app);
+    }
+    if (rc == 0)
+        rc = smtp_worker_attach(w->smtp, w->transport);
+    if (rc == 0)
+        rc = -pthread_create(&w->thread, NULL, worker_main, w);
+    w->started = rc == 0;
+    return rc;
+}
+
+static void workers_close(struct daemon *d)
+{
+    for (size_t i = 0; i < d->workers_n; i++)
+        if (d->workers[i].started)
+            smtp_worker_shutdown(d->workers[i].smtp);
+    for (size_t i = 0; i < d->workers_n; i++) {
+        struct worker *w = &d->workers[i];
+        if (w->started)
+            pthread_join(w->thread, NULL);
+        if (w->transport)
+            w->transport->ops->destroy(&w->transport);
+        smtp_worker_close(&w->smtp);
+        if (w->intake)
+            w->intake->ops->close(&w->intake);
+    }
+}
+
+/* ---- start, reload, stop */
+
+static int daemon_open(struct daemon *d, char *why_r, const char **step_r)
+{
+    static int fds[WORKERS_MAX][LISTEN_MAX];
+    size_t listeners = 0;
+    struct spool_config spool;
+    int rc;
+    d->workers_n = worker_count(&d->settings);
+    smtp_settings(&d->settings, d->workers_n, &d->smtp);
+    *step_r = "listen";
+    if ((rc = listen_all(&d->settings, d->workers_n, fds, &listeners, why_r)) < 0)
+        return rc;
+    *step_r = "privileges";
+    if ((rc = privileges_drop(d->settings.user, d->settings.data_dir, why_r, WHY_MAX)) < 0)
+        return rc;
+    *step_r = "spool";
+    spool_settings(&d->settings, &spool);
+    if ((rc = spool_open(&d->spool, &spool, why_r, WHY_MAX)) < 0)
+        return rc;
+    *step_r = "domains";
+    if ((rc = open_domains(d, why_r)) < 0)
+        return rc;
+    *step_r = "relay";
+    if ((rc = open_relay(d)) < 0) {
+        snprintf(why_r, WHY_MAX, "%s", satchel_strerror(rc));
+        return rc;
+    }
+    *step_r = "admin";
+    if ((rc = open_admin(d, why_r)) < 0)
+        return rc;
+    *step_r = "workers";
+    for (size_t i = 0; i < d->workers_n; i++)
+        if ((rc = worker_open(d, &d->workers[i], fds[i], listeners)) < 0) {
+            snprintf(why_r, WHY_MAX, "%s", satchel_strerror(rc));
+            return rc;
+        }
+    return 0;
+}
+
+static void daemon_reload(struct daemon *d)
+{
+    struct settings loaded;
+    char why[SETTINGS_WHY_MAX], keys[1024];
+    sd_notify(0, "RELOADING=1");
+    int rc = settings_load(&loaded, d->file, why, sizeof why);
+    if (rc < 0) {
+        log_error("daemon.reload", "refused=\"%s\" action=\"the running configuration stays\"", why);
+    } else {
+        if (settings_changed_needs_restart(&d->settings, &loaded, keys, sizeof keys))
+            log_warning("daemon.reload", "need_restart=\"%s\"", keys);
+        log_level_now = (enum log_level)loaded.log_level;
+        struct smtp_server_config smtp;
+        smtp_settings(&loaded, d->workers_n, &smtp);
+        smtp.hostname = d->settings.hostname;
+        smtp.max_sessions = d->smtp.max_sessions;
+        smtp.limits.max_message_bytes = d->settings.smtp_max_message_bytes;
+        for (size_t i = 0; i < d->workers_n; i++)
+            smtp_worker_reload(d->workers[i].smtp, &smtp);
+        settings_free(&loaded);
+        log_info("daemon.reload", "done=1");
+    }
+    sd_notify(0, "READY=1");
+}
+
+static void daemon_close(struct daemon *d)
+{
+    if (d->spool)
+        spool_drain(d->spool);
+    workers_close(d);
+    admin_close(&d->admin);
+    if (d->admin_outlet)
+        d->admin_outlet->ops->close(&d->admin_outlet);
+    relay_close(&d->relay, d->settings.smtp_shutdown_grace_us);
+    domains_close(&d->domains);
+    spool_close(&d->spool);
+}
+
+/* Signals are waited for here and blocked everywhere else. */
+static void daemon_wait(struct daemon *d, const sigset_t *set)
+{
+    for (;;) {
+        int sig = 0;
+        sigwait(set, &sig);
+        if (sig == SIGHUP) {
+            daemon_reload(d);
+            continue;
+        }
+        log_info("daemon.stopping", "signal=%s", sig == SIGINT ? "SIGINT" : "SIGTERM");
+        return;
+    }
+}
+
+static int daemon_run(struct daemon *d)
+{
+    sigset_t set;
+    char why[WHY_MAX] = "";
+    const char *step = "";
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
+    d->started_us = clock_wall_us(clock_system());
+    int rc = daemon_open(d, why, &step);
+    if (rc == 0) {
+        log_info("daemon.ready", "hostname=%s listen=%s workers=%zu data_dir=%s socket=%s", d->settings.hostname,
+                 d->settings.listen.n ? d->settings.listen.v[0] : "-", d->workers_n, d->settings.data_dir,
+                 d->settings.admin_socket);
+        sd_notify(0, "READY=1\nSTATUS=Accepting mail");
+        daemon_wait(d, &set);
+        sd_notify(0, "STOPPING=1");
+    } else {
+        fail(step, why);
+    }
+    daemon_close(d);
+    if (rc == 0)
+        log_info("daemon.stopped", "clean=1");
+    return rc < 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon d;
+    static const struct argp argp = {
+        options, parse_option,
+        NULL,    "The mail-bagging spool: accepts mail for domains whose server is down, keeps it, relays it.",
+        NULL,    NULL,
+        NULL};
+    struct args args = {0};
+    char why[SETTINGS_WHY_MAX];
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, &args);
+    d.file = args.file;
+    log_init();
+    if (settings_load(&d.settings, args.file, why, sizeof why) < 0) {
+        fprintf(stderr, "satcheld: %s\n", why);
+        return EXIT_CONFIG;
+    }
+    if (args.check) {
+        printf("%s: ok\n", args.file ? args.file : "presets");
+        settings_free(&d.settings);
+        return 0;
+    }
+    log_level_now = (enum log_level)d.settings.log_level;
+    int rc = daemon_run(&d);
+    settings_free(&d.settings);
+    return rc;
+}
