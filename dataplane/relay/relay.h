@@ -17,11 +17,14 @@ struct relay_config {
     uint64_t probe_min_us, probe_max_us; /* backoff while a primary is down: 5 s .. 60 s, with jitter */
     uint64_t retry_min_us, retry_max_us; /* an item put off by a 4xx of its own: 60 s .. 1 h */
     bool dsn;                            /* make DSNs for bounced and expired items (RFC 3464) */
+    const char *const *listeners; /* our own: "127.0.0.1:2525", "*:25"; NULL-terminated; NULL: none. A primary that is
+                                     one of them is a loop: its mail is held */
     const char *smarthost; /* "host:port": route for mail to domains that are not served (DSNs); NULL: their MX */
 };
 extern const struct relay_config relay_config_default;
 
-/* Takes over the outlet door (one that belongs to this thread only) and starts. */
+/* Takes over the outlet door (its thread uses and at last closes it) and starts; on error the door stays the caller's.
+ * What cfg points to lives as long as the relay. Errors: -SATCHEL_E*. */
 int relay_open(struct relay **r_r, const struct relay_config *cfg, struct outlet *outlet, struct domains *domains,
                const struct clock *clock);
 /* drain_us: how long running transactions may take to end. */
