@@ -1,0 +1,21 @@
+# The simulator: `make sim` is the quick set, `make sim-soak SEEDS=1..100000` the long one, `make mutations` shows that
+# breaking the promise on purpose turns it red.
+SIM := $(BUILD)/tests/sim/sim
+SIM_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c))
+SEEDS ?= 1..20000
+
+# The simulator's own log functions come first, so that the library's are not taken.
+$(SIM): $(SIM_OBJ) $(LIB)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+
+.PHONY: sim sim-soak mutations
+sim: $(SIM)
+	$(Q)$(SIM) --seeds 1..2500
+	$(Q)$(SIM) --cuts 2
+
+sim-soak: $(SIM)
+	$(Q)$(SIM) --seeds $(SEEDS)
+	$(Q)$(SIM) --cuts 20
+
+mutations:
+	$(Q)tests/sim/mutations.sh

@@ -1,0 +1,127 @@
+/* sim.c - the simulator of the spool: seeded histories of mail, crashes, faults and restarts.
+ *
+ *   sim --seeds 1..3000        runs these histories; prints the first that fails and how to replay it
+ *   sim --seed 17 -v           replays one, with its trace
+ *   sim --cuts 3               a fixed workload, cut at effect 1, 2, 3, ... until it completes; 3 ways of losing
+ * sectors each sim --cut 40 --seed 2 -v   replays one of those
+ *
+ * Diagnostics: "sim: seed N failed: <what>; replay: ..." and exit code 1. The last line is "N passed, N failed". */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/sim/lives.h"
+#include "tests/sim/trace.h"
+
+struct options {
+    uint64_t first, last, cut;
+    uint32_t cuts; /* ways of losing sectors at each cut; 0: seeds */
+    bool verbose, go_on;
+};
+
+static const char *program = "sim";
+
+static void report(const char *what)
+{
+    if (history.cut)
+        printf("sim: cut %llu seed %llu failed: %s; replay: %s --cut %llu --seed %llu -v\n",
+               (unsigned long long)history.cut, (unsigned long long)history.seed, what, program,
+               (unsigned long long)history.cut, (unsigned long long)history.seed);
+    else
+        printf("sim: seed %llu failed: %s; replay: %s --seed %llu -v\n", (unsigned long long)history.seed, what,
+               program, (unsigned long long)history.seed);
+    fflush(stdout);
+}
+
+/* A defect that asserts must still name its seed. */
+static void died(int sig)
+{
+    report(sig == SIGABRT ? "assertion" : sig == SIGALRM ? "no end in 60 s" : "crash of the program itself");
+    _exit(1);
+}
+
+static bool run_one(uint64_t cut, uint64_t seed, bool verbose)
+{
+    history = (struct history){.seed = seed, .cut = cut, .verbose = verbose};
+    alarm(60);
+    bool completed = lives_run(cut, seed);
+    alarm(0);
+    history.clock = NULL;
+    if (history.failed)
+        report(history.why);
+    return completed;
+}
+
+static int run_seeds(const struct options *o)
+{
+    uint64_t passed = 0, failed = 0;
+    for (uint64_t seed = o->first; seed <= o->last && (failed == 0 || o->go_on); seed++) {
+        run_one(o->cut, seed, o->verbose);
+        failed += history.failed;
+        passed += !history.failed;
+    }
+    printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)failed);
+    return failed ? 1 : 0;
+}
+
+static int run_cuts(const struct options *o)
+{
+    uint64_t passed = 0, failed = 0;
+    bool completed = false;
+    for (uint64_t cut = 1; !completed && failed == 0; cut++) {
+        completed = true;
+        for (uint64_t seed = 1; seed <= o->cuts && failed == 0; seed++) {
+            completed = run_one(cut, seed, o->verbose) && completed;
+            failed += history.failed;
+            passed += !history.failed;
+        }
+    }
+    printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)failed);
+    return failed ? 1 : 0;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: sim [--seeds A..B | --seed N | --cuts K] [--cut N] [--go-on] [-v]\n");
+    return 2;
+}
+
+static bool parse(struct options *o, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *a = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(a, "-v") == 0)
+            o->verbose = true;
+        else if (strcmp(a, "--go-on") == 0)
+            o->go_on = true;
+        else if (!v)
+            return false;
+        else if (strcmp(a, "--seeds") == 0 && sscanf(v, "%lu..%lu", &o->first, &o->last) == 2)
+            i++;
+        else if (strcmp(a, "--seed") == 0 && sscanf(v, "%lu", &o->first) == 1 && (o->last = o->first, true))
+            i++;
+        else if (strcmp(a, "--cuts") == 0 && sscanf(v, "%u", &o->cuts) == 1)
+            i++;
+        else if (strcmp(a, "--cut") == 0 && sscanf(v, "%lu", &o->cut) == 1)
+            i++;
+        else
+            return false;
+    }
+    return o->first <= o->last;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.first = 1, .last = 200};
+    program = argv[0];
+    if (!parse(&o, argc, argv))
+        return usage();
+    signal(SIGABRT, died);
+    signal(SIGALRM, died);
+#ifndef __SANITIZE_ADDRESS__
+    signal(SIGSEGV, died);
+#endif
+    return o.cuts && !o.cut ? run_cuts(&o) : run_seeds(&o);
+}
