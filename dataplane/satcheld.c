@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -75,7 +76,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 /* ---- the daemon */
 
 struct worker {
-    struct daemon *daemon;
     pthread_t thread;
     struct intake *intake;
     struct smtp_worker *smtp;
@@ -96,6 +96,7 @@ struct daemon {
     struct outlet *admin_outlet;
     struct admin *admin;
     uint64_t started_us;
+    atomic_bool stopping;
 };
 
 static int fail(const char *what, const char *why)
@@ -187,6 +188,11 @@ static void request_reload(void *arg)
     kill(getpid(), SIGHUP);
 }
 
+static bool shutting_down(void *arg)
+{
+    return atomic_load(&((struct daemon *)arg)->stopping);
+}
+
 static int open_admin(struct daemon *d, char *why_r)
 {
     int rc = spool_outlet(d->spool, &d->admin_outlet);
@@ -199,12 +205,13 @@ static int open_admin(struct daemon *d, char *why_r)
         .domains = d->domains,
         .relay = d->relay,
         .outlet = d->admin_outlet,
-        .settings = &d->settings,
         .clock = clock_system(),
-        .request_reload = request_reload,
         .started_us = d->started_us,
+        .request_reload = request_reload,
+        .shutting_down = shutting_down,
+        .arg = d,
     };
-    return admin_open(&d->admin, &deps, why_r, WHY_MAX);
+    return admin_open(&d->admin, &deps, &d->settings, why_r, WHY_MAX);
 }
 
 /* ---- workers */
@@ -214,12 +221,12 @@ static void smtp_settings(const struct settings *st, size_t workers, struct smtp
     *cfg = smtp_server_config_default;
     cfg->hostname = st->hostname;
     cfg->log_messages = st->log_messages;
-    cfg->limits.max_message_bytes = st->smtp_max_message_bytes;
-    cfg->limits.max_recipients = st->smtp_max_recipients;
-    cfg->limits.max_errors = st->smtp_max_errors;
-    cfg->limits.command_timeout_us = st->smtp_command_timeout_us;
-    cfg->limits.data_timeout_us = st->smtp_data_timeout_us;
-    cfg->shutdown_grace_us = st->smtp_shutdown_grace_us;
+    cfg->limits.message_bytes = st->smtp_max_message_bytes;
+    cfg->limits.rcpts = st->smtp_max_recipients;
+    cfg->limits.errors = st->smtp_max_errors;
+    cfg->limits.command_s = (uint32_t)(st->smtp_command_timeout_us / 1000000);
+    cfg->limits.data_s = (uint32_t)(st->smtp_data_timeout_us / 1000000);
+    cfg->shutdown_s = (uint32_t)(st->smtp_shutdown_grace_us / 1000000);
     cfg->max_sessions = (st->smtp_max_sessions + (uint32_t)workers - 1) / (uint32_t)workers;
 }
 
@@ -241,7 +248,6 @@ static int worker_open(struct daemon *d, struct worker *w, const int *fds, size_
     cfg.listen_fds = fds;
     cfg.listen_n = n;
     cfg.max_conns = d->smtp.max_sessions;
-    w->daemon = d;
     int rc = spool_intake(d->spool, &w->intake);
     if (rc == 0)
         rc = smtp_worker_open(&w->smtp, &d->smtp, d->domains, w->intake);
@@ -330,9 +336,10 @@ static void daemon_reload(struct daemon *d)
         smtp_settings(&loaded, d->workers_n, &smtp);
         smtp.hostname = d->settings.hostname;
         smtp.max_sessions = d->smtp.max_sessions;
-        smtp.limits.max_message_bytes = d->settings.smtp_max_message_bytes;
+        smtp.limits.message_bytes = d->settings.smtp_max_message_bytes;
         for (size_t i = 0; i < d->workers_n; i++)
             smtp_worker_reload(d->workers[i].smtp, &smtp);
+        admin_reload(d->admin, &loaded);
         settings_free(&loaded);
         log_info("daemon.reload", "done=1");
     }
@@ -341,6 +348,7 @@ static void daemon_reload(struct daemon *d)
 
 static void daemon_close(struct daemon *d)
 {
+    atomic_store(&d->stopping, true);
     if (d->spool)
         spool_drain(d->spool);
     workers_close(d);
