@@ -28,7 +28,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-enum { EXIT_CONFIG = 78, LISTEN_MAX = 64, WORKERS_MAX = 256, WHY_MAX = 512 };
+enum { EXIT_CONFIG = 78, LISTEN_MAX = 16, WORKERS_MAX = 256, WHY_MAX = 512 };
 
 const char *argp_program_version = "satcheld 0.1";
 
