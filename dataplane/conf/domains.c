@@ -13,8 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #define WHY_MAX 256
 
@@ -75,9 +73,13 @@ static struct domains_snapshot *snapshot_new(size_t cap)
     return s;
 }
 
+/* FNV-1a; names are short, and an operator chose them. */
 static uint64_t name_hash(const char *name, size_t n)
 {
-    return XXH3_64bits(name, n);
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ (uint8_t)name[i]) * UINT64_C(0x100000001b3);
+    return h ^ h >> 32;
 }
 
 /* Half empty at least, so that a search for a name that is not there ends soon. */

@@ -3,7 +3,7 @@
  * It is written aside, synced, renamed over the old one, and the directory is synced: after a crash at any moment the
  * name leads to a whole file. A file written aside and left there is overwritten by the next change. */
 #include "dataplane/conf/domains_file.h"
-#include "dataplane/conf/domain_json.h"
+#include "dataplane/conf/domains_json.h"
 #include "spool/base/err.h"
 
 #include <fcntl.h>

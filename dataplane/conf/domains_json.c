@@ -1,5 +1,5 @@
-/* domain_json.c - a domain as JSON. */
-#include "dataplane/conf/domain_json.h"
+/* domains_json.c - a domain as JSON. */
+#include "dataplane/conf/domains_json.h"
 #include "spool/base/err.h"
 
 #include <stdio.h>

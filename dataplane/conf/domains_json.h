@@ -1,4 +1,4 @@
-/* domain_json.h - a domain as JSON: in domains.json, in the admin API, in `satchelctl --json`.
+/* domains_json.h - a domain as JSON: in domains.json, in the admin API, in `satchelctl --json`.
  *
  *   {"name": "example.com", "primaries": ["mail.example.com:25"], "keep_s": 2592000, "connections": 4,
  *    "order": "strict", "held": false, "pending": false, "max_message_bytes": 0}
