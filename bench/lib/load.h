@@ -1,0 +1,32 @@
+/* load.h - one thread of load: sessions on epoll, paced and bounded. */
+#pragma once
+#include "bench/lib/loadconn.h"
+#include "bench/lib/net.h"
+
+struct load_spec {
+    struct net_addr target;
+    unsigned connections, per_session;
+    bool pipelining, deep;
+    bool retry;           /* connect again when the server is away, until the deadline */
+    uint64_t messages;    /* how many to begin; UINT64_MAX: as many as fit in duration_us */
+    uint64_t duration_us; /* begin none after that; 0: no such end */
+    uint64_t deadline_us; /* end after that whatever is under way */
+    double rate;          /* messages a second; 0: as fast as it goes */
+    struct mint_spec mint;
+    struct lines *ledger;
+};
+
+struct load_result {
+    struct load_book book;
+    uint64_t connect_failures;
+    uint64_t late;  /* paced: messages that began over 10 ms after their time */
+    bool timed_out; /* the deadline ended it */
+};
+
+/* Runs to the end; the result is the caller's to read.  Thread: any; threads share nothing but the ledger. */
+void load_run(const struct load_spec *spec, struct load_result *r);
+
+/* Opens n sessions, greets with EHLO, and holds them open until stdin ends, SIGTERM comes or deadline_us has passed.
+ * Prints one JSON line as soon as all stand ({"idle": n, "failed": f, "seconds": s}) and one at the end with how many
+ * were still open.  0, or 1 when not all stood. */
+int load_idle(const struct net_addr *target, unsigned n, uint64_t deadline_us);

@@ -1,0 +1,9 @@
+# bench/rules.mk - the load generator, the counting sink and the benchmark.  Shared code is in bench/lib.
+BENCH_LIB := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
+$(addprefix $(BUILD)/bin/satchel-,$(BENCH)): $(BENCH_LIB)
+
+.PHONY: bench bench-tools
+bench-tools: $(addprefix $(BUILD)/bin/satchel-,$(BENCH))
+# QUICK=1: under two minutes, with smaller numbers
+bench: all
+	$(Q)bench/run $(if $(QUICK),--quick) --build $(BUILD)
