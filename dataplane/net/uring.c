@@ -447,7 +447,8 @@ static int uring_open(struct kernel *k)
 static int uring_start(struct kernel *k)
 {
     struct uring *u = uring_of(k);
-    int err = io_uring_enable_rings(&u->ring);
+    /* io_uring_enable_rings is declared, but Debian 12's shared library does not export it. */
+    int err = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
     if (err)
         return err;
     u->registered = io_uring_register_ring_fd(&u->ring) == 1; /* saves a descriptor look-up a call; works without */
