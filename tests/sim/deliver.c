@@ -89,16 +89,21 @@ static void claim_take(struct work *w, const struct claim *c)
 
 static bool claimable(struct work *w, const struct sim_msg *m, uint32_t domain)
 {
-    return m->domain == domain && m->applied && !m->claimed && m->moving == 0 && !m->held && m->due_us <= wall(w);
+    return m->domain == domain && m->applied && !m->claimed && !m->held && m->due_us <= wall(w);
 }
 
-/* The ledger is in order of acceptance: what is claimed is the first of what may be claimed. */
+/* The ledger is in order of acceptance: what is claimed is the first of what may be claimed.  A message that is being
+ * moved may stop the bag, so that order is kept. */
 static void check_claims(struct work *w, uint32_t domain, const struct claim *claims, size_t n, size_t cap)
 {
     size_t k = 0;
     for (uint32_t i = 0; i < w->ledger->msgs_n && k < cap; i++) {
         const struct sim_msg *m = &w->ledger->msgs[i];
         if (!claimable(w, m, domain))
+            continue;
+        if (m->moving > 0 && k == n)
+            return;
+        if (m->moving > 0)
             continue;
         if (k >= n || !msgid_eq(&claims[k].id, &m->id)) {
             history_fail("message %u is the next of its domain and was not claimed (%zu of %zu)", m->number, k, n);

@@ -166,6 +166,7 @@ static void note_applied(struct house_job *j)
         m->claimed = false;
 }
 
+/* The entry's owner may free it, and itself, in its done. */
 static void job_finish(struct house_job *j)
 {
     struct seglog_entry *e = j->entry;
@@ -178,23 +179,19 @@ static void job_finish(struct house_job *j)
 
 static void apply(struct house *h, uint32_t max)
 {
-    struct house_jobs batch = {0};
     uint64_t pos = 0;
     for (; max > 0 && h->settled.head; max--) {
         struct house_job *j = jobs_pop(&h->settled);
         const struct seglog_entry *e = j->entry;
-        jobs_push(&batch, j);
-        if (j->res != 0)
-            continue;
-        int res = queue_apply(h->q, &e->rec, e->pos, e->size);
+        int res = j->res == 0 ? queue_apply(h->q, &e->rec, e->pos, e->size) : 0;
         if (res != 0)
             history_fail("queue_apply of type %u: %d", e->rec.type, res);
-        pos = e->pos + e->size;
+        if (j->res == 0)
+            pos = e->pos + e->size;
+        job_finish(j);
     }
     if (pos != 0 && queue_commit(h->q, pos) != 0)
         history_fail("queue_commit failed");
-    for (struct house_job *j; (j = jobs_pop(&batch));)
-        job_finish(j);
 }
 
 static void free_segments(struct house *h)
@@ -245,11 +242,12 @@ void house_settle(struct house *h)
                  h->settled.head ? "settled" : "");
 }
 
+/* The list of segments may be older than the last free, as it is between two threads. */
 bool house_reclaim(struct house *h, bool pressure)
 {
-    uint64_t segs[256];
-    size_t n = seglog_segments(h->log, segs, 256);
-    return queue_reclaim(h->q, segs, n, pressure);
+    if (rng_below(h->rng, 100) >= h->lag_percent)
+        h->segs_n = seglog_segments(h->log, h->segs, HOUSE_SEGS_MAX);
+    return queue_reclaim(h->q, h->segs, h->segs_n, pressure);
 }
 
 bool house_fenced(const struct house *h)
@@ -312,7 +310,6 @@ static int recover(struct house *h)
     struct queue_port port = {port_append, port_free, port_ready, h};
     struct disk *d = simdisk_disk(h->sd);
     const struct clock *clock = simdisk_clock(h->sd);
-    uint64_t segs[256];
     h->damaged_n = 0;
     int res = segread_open(&h->queue_reader, d);
     res = res ? res : segread_open(&h->reader, d);
@@ -324,7 +321,8 @@ static int recover(struct house *h)
           (unsigned long long)h->open.salvaged_records, (unsigned long long)h->open.damaged_ranges);
     if (res != 0)
         return res;
-    return queue_recovered(h->q, segs, seglog_segments(h->log, segs, 256));
+    h->segs_n = seglog_segments(h->log, h->segs, HOUSE_SEGS_MAX);
+    return queue_recovered(h->q, h->segs, h->segs_n);
 }
 
 int house_boot(struct house *h)

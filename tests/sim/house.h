@@ -9,6 +9,8 @@
 #include "tests/sim/ledger.h"
 #include "tests/sim/simdisk.h"
 
+#define HOUSE_SEGS_MAX 256
+
 struct house_job;
 struct house_jobs {
     struct house_job *head, *tail;
@@ -29,6 +31,8 @@ struct house {
     struct house_jobs waiting, taken, settled; /* not yet in the log; in the log; durable or failed, not yet applied */
     uint64_t frees[256];
     uint32_t frees_n;
+    uint64_t segs[HOUSE_SEGS_MAX]; /* the log's used segments, as reclaim last heard of them */
+    size_t segs_n;
     uint32_t damaged_n;            /* damaged() calls of the last boot */
     struct seglog_open_stats open; /* of the last boot */
 };

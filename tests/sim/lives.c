@@ -68,6 +68,17 @@ static void configure(struct work *w)
 
 /* ---- a life */
 
+/* A start needs room for its reserve. Where the disk has none, the operator makes some, as the error asks. */
+static bool make_room(struct work *w)
+{
+    trace("---- no room to start: the operator makes some");
+    w->capacity += 4 * SEGMENT_BYTES;
+    simdisk_resize(w->sd, w->capacity);
+    if (w->h.log_config.max_bytes)
+        w->h.log_config.max_bytes += 4 * SEGMENT_BYTES;
+    return true;
+}
+
 /* Recovers, however often it is cut short. */
 static bool boot(struct work *w, struct simdisk_plan first)
 {
@@ -79,6 +90,8 @@ static bool boot(struct work *w, struct simdisk_plan first)
         if (res == 0)
             return !history.failed;
         bool excused = simdisk_dead(w->sd) || plan.write_eio_at || plan.sync_eio_at;
+        if (res == -SATCHEL_EFULL)
+            excused = make_room(w);
         if (!excused)
             history_fail("the spool does not open: %s", satchel_strerror(res));
         house_drop(&w->h);

@@ -8,14 +8,15 @@ SEEDS ?= 1..20000
 $(SIM): $(SIM_OBJ) $(LIB)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
 
+SIM_RUNNER := $(SIM)
+SIM_RUN := $(SIM) --seeds 1..2500 --cuts 2
+
 .PHONY: sim sim-soak mutations
 sim: $(SIM)
-	$(Q)$(SIM) --seeds 1..2500
-	$(Q)$(SIM) --cuts 2
+	$(Q)$(SIM_RUN)
 
 sim-soak: $(SIM)
-	$(Q)$(SIM) --seeds $(SEEDS)
-	$(Q)$(SIM) --cuts 20
+	$(Q)$(SIM) --seeds $(SEEDS) --cuts 20
 
 mutations:
 	$(Q)tests/sim/mutations.sh

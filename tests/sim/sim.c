@@ -1,6 +1,6 @@
 /* sim.c - the simulator of the spool: seeded histories of mail, crashes, faults and restarts.
  *
- *   sim --seeds 1..3000        runs these histories; prints the first that fails and how to replay it
+ *   sim --seeds 1..3000        runs these histories; prints the first that fails (--go-on: all) and how to replay it
  *   sim --seed 17 -v           replays one, with its trace
  *   sim --cuts 3               a fixed workload, cut at effect 1, 2, 3, ... until it completes; 3 ways of losing
  * sectors each sim --cut 40 --seed 2 -v   replays one of those
@@ -54,37 +54,37 @@ static bool run_one(uint64_t cut, uint64_t seed, bool verbose)
     return completed;
 }
 
-static int run_seeds(const struct options *o)
+struct tally {
+    uint64_t passed, failed;
+};
+
+static bool tally_one(struct tally *t, uint64_t cut, uint64_t seed, bool verbose)
 {
-    uint64_t passed = 0, failed = 0;
-    for (uint64_t seed = o->first; seed <= o->last && (failed == 0 || o->go_on); seed++) {
-        run_one(o->cut, seed, o->verbose);
-        failed += history.failed;
-        passed += !history.failed;
-    }
-    printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)failed);
-    return failed ? 1 : 0;
+    bool completed = run_one(cut, seed, verbose);
+    t->failed += history.failed;
+    t->passed += !history.failed;
+    return completed;
 }
 
-static int run_cuts(const struct options *o)
+static void run_seeds(const struct options *o, struct tally *t)
 {
-    uint64_t passed = 0, failed = 0;
+    for (uint64_t seed = o->first; seed <= o->last && (t->failed == 0 || o->go_on); seed++)
+        tally_one(t, o->cut, seed, o->verbose);
+}
+
+static void run_cuts(const struct options *o, struct tally *t)
+{
     bool completed = false;
-    for (uint64_t cut = 1; !completed && failed == 0; cut++) {
+    for (uint64_t cut = 1; !completed && (t->failed == 0 || o->go_on); cut++) {
         completed = true;
-        for (uint64_t seed = 1; seed <= o->cuts && failed == 0; seed++) {
-            completed = run_one(cut, seed, o->verbose) && completed;
-            failed += history.failed;
-            passed += !history.failed;
-        }
+        for (uint64_t seed = 1; seed <= o->cuts; seed++)
+            completed = tally_one(t, cut, seed, o->verbose) && completed;
     }
-    printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)failed);
-    return failed ? 1 : 0;
 }
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sim [--seeds A..B | --seed N | --cuts K] [--cut N] [--go-on] [-v]\n");
+    fprintf(stderr, "usage: sim [--seeds A..B | --seed N] [--cuts K | --cut N] [--go-on] [-v]\n");
     return 2;
 }
 
@@ -109,12 +109,13 @@ static bool parse(struct options *o, int argc, char **argv)
         else
             return false;
     }
-    return o->first <= o->last;
+    return o->first <= o->last || o->cuts;
 }
 
 int main(int argc, char **argv)
 {
-    struct options o = {.first = 1, .last = 200};
+    struct options o = {.first = 1, .last = 0};
+    struct tally t = {0};
     program = argv[0];
     if (!parse(&o, argc, argv))
         return usage();
@@ -123,5 +124,9 @@ int main(int argc, char **argv)
 #ifndef __SANITIZE_ADDRESS__
     signal(SIGSEGV, died);
 #endif
-    return o.cuts && !o.cut ? run_cuts(&o) : run_seeds(&o);
+    run_seeds(&o, &t);
+    if (o.cuts)
+        run_cuts(&o, &t);
+    printf("%lu passed, %lu failed\n", t.passed, t.failed);
+    return t.failed ? 1 : 0;
 }

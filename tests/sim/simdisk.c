@@ -403,7 +403,7 @@ static int op_put(struct disk *d, const char *name, struct slice content)
     if (content.n > op_room(d))
         return -SATCHEL_EFULL;
     if (effect(s)) { /* inside: the file aside is there, the name still means the old one */
-        snprintf(aside, sizeof aside, "%.59s.tmp", name);
+        snprintf(aside, sizeof aside, "%.59s.new", name);
         put_file(s, aside, slice_of(content.p, content.n / 2));
         return -SATCHEL_EIO;
     }

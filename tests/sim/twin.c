@@ -78,12 +78,11 @@ static int twin_build(struct twin *t)
     struct seglog_open_stats stats;
     struct queue_port port = {twin_append, twin_free, twin_ready, t};
     struct disk *d = simdisk_disk(t->h->sd);
-    uint64_t segs[256];
     int res = index_ram_open(&t->ix);
     res = res ? res : segread_open(&t->reader, d);
     res = res ? res : queue_open(&t->q, &t->h->queue_config, t->ix, simdisk_clock(t->h->sd), t->reader, &port);
     res = res ? res : seglog_scan(d, &replay, 0, &stats);
-    return res ? res : queue_recovered(t->q, segs, seglog_segments(t->h->log, segs, 256));
+    return res ? res : queue_recovered(t->q, t->h->segs, t->h->segs_n);
 }
 
 static void twin_drop(struct twin *t)
