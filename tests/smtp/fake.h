@@ -1,0 +1,80 @@
+/* fake.h - the world around one session under test: an intake door and a policy that fail and delay on demand, and a
+ * wire that keeps what the session does not take, as a transport does.  The door asserts its contract. */
+#pragma once
+#include "dataplane/smtp/session.h"
+
+struct text {
+    char *p; /* NUL-terminated */
+    size_t n;
+};
+void text_add(struct text *t, const void *p, size_t n);
+
+enum fail_at { FAIL_ADMIT, FAIL_BEGIN, FAIL_APPEND, FAIL_COMMIT, FAIL_DONE, FAIL_COUNT };
+
+struct fake_env {
+    struct text domain, sender, trace, helo;
+    struct text rcpts; /* "<a> <b>" */
+    uint16_t flags;
+};
+
+struct fake_msg { /* a transaction; stored when it was committed and done said 0 */
+    struct fake_msg *next;
+    struct fake_env *envs;
+    size_t envs_n;
+    struct text body;
+};
+
+struct intake_txn {
+    struct intake_txn *next; /* among the committed */
+    struct fake_msg *msg;
+    intake_done *done;
+    void *arg;
+    bool committed, dead;
+};
+
+struct fake_domain {
+    char name[64];
+    uint64_t max_bytes;
+    bool pending;
+};
+
+struct fake {
+    struct smtp_site site;
+    struct smtp_session s;
+    bool open;
+
+    /* the door */
+    struct intake door;
+    int fail[FAIL_COUNT];
+    bool hold_commits, hold_room, polling;
+    struct intake_txn *committed;
+    intake_room *room;
+    void *room_arg;
+    unsigned txns_open, aborted, stored, accepted;
+    uint64_t counter;
+    struct fake_msg *last; /* stored, newest first */
+
+    /* the policy */
+    struct fake_domain domains[8];
+    size_t domains_n;
+    bool later[3]; /* by enum smtp_question */
+    bool asked;    /* a verdict is owed */
+    struct smtp_verdict refuse;
+    bool refusing[3];
+
+    /* the wire */
+    struct text in, out;
+    bool paused, closed, gone;
+};
+
+void fake_init(struct fake *f);
+void fake_free(struct fake *f);
+/* Opens the session, if it is not. */
+void fake_connect(struct fake *f);
+void fake_send(struct fake *f, const uint8_t *p, size_t n);
+/* Runs turns until nothing moves. */
+void fake_settle(struct fake *f);
+void fake_answer(struct fake *f, const struct smtp_verdict *v);
+void fake_disconnect(struct fake *f);
+/* Lets time pass and the session's timer with it. */
+void fake_wait(struct fake *f, uint64_t us);
