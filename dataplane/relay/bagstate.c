@@ -8,6 +8,8 @@ const struct bagstate_config bagstate_config_default = {
     .probe_max_us = 60000000,
     .canary_n = 3,
     .width_grow = 8,
+    .deferred_max = 5,
+    .crowded_calm = 1000,
     .slow_us = 10000000,
     .suspect_max = 5,
 };
@@ -43,7 +45,7 @@ static void enter(struct bagstate *b, enum relay_state s)
 {
     b->state = s;
     b->probing = b->slow = false;
-    b->taken = b->refused = 0;
+    b->taken = b->refused = b->deferred = 0;
     if (s != RELAY_DOWN && s != RELAY_BROWNOUT)
         b->next_probe_us = 0;
 }
@@ -81,6 +83,10 @@ static void passed(struct bagstate *b, enum relay_state to)
 
 static void widen(struct bagstate *b, const struct bagstate_config *cfg, uint32_t max_width)
 {
+    if (b->calm > 0) {
+        b->calm--;
+        return;
+    }
     if (++b->taken < cfg->width_grow * b->width || b->width >= max_width)
         return;
     b->width++;
@@ -91,6 +97,7 @@ static void taken(struct bagstate *b, const struct bagstate_config *cfg, uint64_
 {
     b->mean_us = b->mean_us ? b->mean_us - b->mean_us / 8 + took_us / 8 : took_us;
     bool slow = b->mean_us > cfg->slow_us;
+    b->deferred = 0;
     if (b->state == RELAY_CANARY && ++b->taken >= cfg->canary_n)
         passed(b, RELAY_DRAINING);
     if (b->state == RELAY_BROWNOUT && b->slow && !slow)
@@ -106,10 +113,22 @@ static void taken(struct bagstate *b, const struct bagstate_config *cfg, uint64_
     widen(b, cfg, max_width);
 }
 
-static void halve(struct bagstate *b)
+/* One message put off says little; several in a row say that the primary has no room, and going on would only carry
+ * the whole bag there in vain. */
+static void deferred(struct bagstate *b, const struct bagstate_config *cfg, uint64_t now)
 {
     b->width = b->width > 1 ? b->width / 2 : 1;
     b->taken = 0;
+    if (++b->deferred >= cfg->deferred_max)
+        fail(b, cfg, RELAY_BROWNOUT, now);
+}
+
+/* The primary limits connections: that is no failure. */
+static void crowded(struct bagstate *b, const struct bagstate_config *cfg, uint64_t working)
+{
+    b->width = working > 0 ? (uint32_t)working : 1;
+    b->taken = 0;
+    b->calm = cfg->crowded_calm;
 }
 
 static void refused(struct bagstate *b, const struct bagstate_config *cfg, uint64_t now)
@@ -137,6 +156,9 @@ bool bagstate_step(struct bagstate *b, const struct bagstate_config *cfg, enum b
     case BAG_REACHED:
         reached(b);
         break;
+    case BAG_CROWDED:
+        crowded(b, cfg, value);
+        break;
     case BAG_UNREACHABLE:
     case BAG_LOST:
         fail(b, cfg, RELAY_DOWN, now_us);
@@ -148,7 +170,7 @@ bool bagstate_step(struct bagstate *b, const struct bagstate_config *cfg, enum b
         taken(b, cfg, value, max_width);
         break;
     case BAG_DEFERRED:
-        halve(b);
+        deferred(b, cfg, now_us);
         break;
     case BAG_REFUSED:
         refused(b, cfg, now_us);

@@ -27,21 +27,24 @@
 
 struct bagstate_config {
     uint64_t probe_min_us, probe_max_us;
-    uint32_t canary_n;    /* messages taken before the canary has passed; 3 */
-    uint32_t width_grow;  /* messages taken, times width, before width grows by one; 8 */
-    uint64_t slow_us;     /* mean time to take a message above which the primary is in BROWNOUT; 10 s */
-    uint32_t suspect_max; /* attempts after which a refusal by a returned primary is believed; 5 */
+    uint32_t canary_n;     /* messages taken before the canary has passed; 3 */
+    uint32_t width_grow;   /* messages taken, times width, before width grows by one; 8 */
+    uint64_t slow_us;      /* mean time to take a message above which the primary is in BROWNOUT; 10 s */
+    uint32_t deferred_max; /* messages put off in a row that make a BROWNOUT; 5 */
+    uint32_t crowded_calm; /* messages taken before another connection is tried after BAG_CROWDED; 1000 */
+    uint32_t suspect_max;  /* attempts after which a refusal by a returned primary is believed; 5 */
 };
 extern const struct bagstate_config bagstate_config_default;
 
 enum bag_event {
     BAG_TRY,         /* a connection attempt began */
     BAG_REACHED,     /* greeting and EHLO passed */
+    BAG_CROWDED,     /* one more connection was not let in; value: how many work */
     BAG_UNREACHABLE, /* no route, no connection, refused at the greeting for good, no EHLO */
     BAG_LOST,        /* a connection broke with messages under way */
     BAG_BUSY,        /* 4xx at greeting or MAIL, 421 */
     BAG_TAKEN,       /* a message was taken by the primary; value: how long that took, in us */
-    BAG_DEFERRED,    /* 4xx for a whole message of its own account */
+    BAG_DEFERRED,    /* 4xx for a whole message on its own account */
     BAG_REFUSED,     /* 5xx for a whole message */
     BAG_EMPTY,       /* nothing is left to send now */
     BAG_HOLD,        /* by the operator, or not served */
@@ -55,8 +58,10 @@ struct bagstate {
     bool suspicious;        /* CANARY after an outage: refusals are not believed yet */
     bool slow;              /* BROWNOUT because of slowness alone */
     uint32_t width;         /* connections allowed in UP and DRAINING */
+    uint32_t calm;          /* messages to be taken before width may grow again */
     uint32_t failures;      /* since the last canary that passed */
     uint32_t taken;         /* CANARY: messages taken; else: since width changed */
+    uint32_t deferred;      /* messages put off in a row */
     uint32_t refused;       /* CANARY: messages refused before any was taken */
     uint64_t next_probe_us; /* boot clock; DOWN, BROWNOUT */
     uint64_t mean_us;       /* moving mean of the time to take a message */

@@ -137,13 +137,12 @@ static void finish(struct resolver_query *q, int status, const struct route_addr
 
 static void on_addrs(void *arg, int status, int timeouts, struct ares_addrinfo *ai)
 {
-    struct route_addr addrs[ROUTE_ADDRS_MAX];
+    struct route_addr addrs[ROUTE_ADDRS_MAX] = {0};
     size_t n = 0;
     (void)timeouts;
     for (struct ares_addrinfo_node *x = ai ? ai->nodes : NULL; x && n < ROUTE_ADDRS_MAX; x = x->ai_next) {
         if (x->ai_addrlen > sizeof addrs[n])
             continue;
-        memset(&addrs[n], 0, sizeof addrs[n]);
         memcpy(&addrs[n++], x->ai_addr, x->ai_addrlen);
     }
     finish(arg, status == ARES_SUCCESS && n == 0 ? ARES_ENODATA : status, addrs, NULL, n);
