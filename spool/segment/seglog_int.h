@@ -1,0 +1,89 @@
+/* seglog_int.h - inside of the log, shared by seglog.c (life, records), segstep.c (what is on its way to the disk) and
+ * segroom.c (which slot comes next).  Thread: the log's owner. */
+#pragma once
+#include "spool/segment/segfile.h"
+
+#include <stdatomic.h>
+
+/* One thing that has to become durable, in order:
+ *   STEP_LABEL  the label of the segment that was just begun; written at once
+ *   STEP_GROUP  a group; at most cfg.inflight_groups are written at a time
+ *   STEP_SEAL   the end of the segment before; written when all groups of it are durable, and not earlier: a seal says
+ *               that bad data below it is damage */
+enum step_kind { STEP_LABEL, STEP_GROUP, STEP_SEAL };
+
+struct step {
+    enum step_kind kind;
+    struct slot *slot;
+    struct disk_io io;
+    struct seglog *log;
+    struct step *next;
+    uint64_t durable_pos; /* the log's, once this is complete and all before it */
+    bool submitted, complete;
+    int res;
+    uint8_t *buf;
+    /* groups */
+    size_t cap;     /* of buf */
+    size_t limit;   /* most bytes here: buf and what is left of the segment */
+    uint32_t from;  /* offset in the segment */
+    uint32_t used;  /* bytes so far, with the head */
+    bool ordinary;  /* holds a record that is not lazy */
+    uint64_t begun; /* boot clock, us */
+    uint32_t records;
+    struct seglog_entry *first, *last;
+};
+
+/* A spare being pre-written: zeros in pieces, then its label. */
+struct refill {
+    struct slot *slot; /* NULL: none under way */
+    uint64_t at;
+    uint8_t *buf;
+    struct disk_io io;
+    bool busy;
+};
+
+enum { GROUPS_MAX = 4 + 2 };
+
+struct seglog {
+    struct seglog_config cfg;
+    struct disk *disk;
+    const struct clock *clock;
+    struct slots slots;
+    struct slot *active; /* being appended to; NULL: the next record begins a segment */
+    uint32_t at;         /* where the next group of it begins */
+    struct step groups[GROUPS_MAX];
+    struct step *free, *open;  /* groups at rest; the one that records go into */
+    struct step *first, *last; /* on the way, in order */
+    uint32_t closed, writing;  /* groups in that list; of them, submitted and not complete */
+    bool fenced;
+    uint64_t create_again_us; /* a slot could not be made: not before this time */
+    uint64_t creatable;       /* as last asked */
+    uint32_t groups_since_ask;
+    struct refill refill;
+    /* for seglog_info, any thread */
+    atomic_uint_fast64_t info_durable, info_active, info_oldest, info_room, info_groups, info_records, info_written;
+    atomic_uint info_used, info_spare;
+    atomic_bool info_fenced;
+};
+
+/* ---- segstep.c */
+/* Ends the open group and puts it on its way. */
+void step_close_group(struct seglog *l);
+/* The active segment ends where it is. */
+int step_end_segment(struct seglog *l);
+/* t becomes the active segment. */
+int step_begin_segment(struct seglog *l, struct slot *t);
+/* Submits what may be submitted. */
+void step_pump(struct seglog *l);
+/* Refuses everything: `res` for the first entries, EFENCED for the others. */
+void step_fence(struct seglog *l, int res);
+void step_free_all(struct seglog *l);
+
+/* ---- segroom.c */
+/* May an ordinary (not ENTRY_RESERVE) record go into space that is there? Tops the reserve up if it can. */
+bool room_ordinary(struct seglog *l);
+/* A slot for the next segment: -SATCHEL_EFULL. */
+int room_next_slot(struct seglog *l, bool reserve, struct slot **t_r);
+/* Asks the disk again, and publishes. */
+void room_ask(struct seglog *l);
+void room_publish(struct seglog *l);

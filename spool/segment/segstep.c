@@ -1,0 +1,283 @@
+/* segstep.c - what is on its way to the disk: groups, labels and seals, durable in the order of the list.
+ *
+ * Writes overlap; completions are honoured from the head of the list only. */
+#include "spool/segment/seglog_int.h"
+
+#include "spool/base/err.h"
+#include "spool/base/log.h"
+#include "spool/base/metrics.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum { GROUPS_PER_ASK = 64 };
+
+static void step_push(struct seglog *l, struct step *s)
+{
+    s->log = l;
+    s->next = NULL;
+    if (l->last)
+        l->last->next = s;
+    else
+        l->first = s;
+    l->last = s;
+}
+
+static struct step *step_pop(struct seglog *l)
+{
+    struct step *s = l->first;
+    l->first = s->next;
+    if (!l->first)
+        l->last = NULL;
+    return s;
+}
+
+/* ---- making steps */
+
+static void group_seal_head(struct seglog *l, struct step *g)
+{
+    struct group_head h = {.magic = GROUP_MAGIC,
+                           .version = REC_VERSION,
+                           .type = REC_GROUP,
+                           .records = g->records,
+                           .bytes = g->used,
+                           .pos = logpos(g->slot->label.seg, g->from),
+                           .durable_pos = atomic_load_explicit(&l->info_durable, memory_order_relaxed)};
+    h.sum = group_head_sum(&h);
+    memcpy(g->buf, &h, sizeof h);
+}
+
+void step_close_group(struct seglog *l)
+{
+    struct step *g = l->open;
+    uint32_t padded = seg_align(g->used);
+    assert(g->records > 0 && padded <= g->limit && g->slot == l->active);
+    group_seal_head(l, g);
+    memset(g->buf + g->used, 0, padded - g->used);
+    l->open = NULL;
+    l->at += padded;
+    g->durable_pos = logpos(g->slot->label.seg, l->at);
+    g->io = (struct disk_io){.file = g->slot->file, .off = g->from, .buf = g->buf, .n = padded, .sync = true};
+    step_push(l, g);
+    l->closed++;
+    step_pump(l);
+}
+
+static struct step *label_step(struct slot *t, enum step_kind kind)
+{
+    struct step *s = calloc(1, sizeof *s);
+    uint8_t *buf = s ? aligned_alloc(DISK_ALIGN, SEG_DATA_FROM) : NULL;
+    if (!buf) {
+        free(s);
+        return NULL;
+    }
+    for (int i = 0; i < SEG_LABELS; i++)
+        seg_label_encode(&t->label, i, buf + (size_t)i * DISK_ALIGN);
+    size_t off = kind == STEP_SEAL ? DISK_ALIGN : 0;
+    *s = (struct step){.kind = kind, .slot = t, .buf = buf};
+    s->io = (struct disk_io){.file = t->file, .off = off, .buf = buf + off, .n = SEG_DATA_FROM - off, .sync = true};
+    return s;
+}
+
+int step_end_segment(struct seglog *l)
+{
+    struct slot *t = l->active;
+    struct seg_label open = t->label;
+    t->label.sealed = true;
+    t->label.end = l->at;
+    struct step *s = label_step(t, STEP_SEAL);
+    t->label = open; /* sealed for the others when it is on disk */
+    if (!s)
+        return -SATCHEL_ENOMEM;
+    s->durable_pos = logpos(t->label.seg, l->at);
+    s->from = l->at;
+    l->active = NULL;
+    step_push(l, s);
+    step_pump(l);
+    return 0;
+}
+
+int step_begin_segment(struct seglog *l, struct slot *t)
+{
+    t->label = (struct seg_label){.seg = l->slots.next_seg,
+                                  .next_seg = l->slots.next_seg + 1,
+                                  .durable_pos = atomic_load_explicit(&l->info_durable, memory_order_relaxed),
+                                  .bytes = t->bytes,
+                                  .prewritten = t->label.prewritten};
+    memcpy(t->label.storage, l->slots.storage, sizeof t->label.storage);
+    struct step *s = label_step(t, STEP_LABEL);
+    if (!s) {
+        t->label.seg = 0;
+        l->slots.spare++;
+        return -SATCHEL_ENOMEM;
+    }
+    l->slots.next_seg++;
+    l->slots.used++;
+    l->active = t;
+    l->at = SEG_DATA_FROM;
+    s->durable_pos = logpos(t->label.seg, SEG_DATA_FROM);
+    step_push(l, s);
+    step_pump(l);
+    room_ask(l);
+    return 0;
+}
+
+/* ---- completing */
+
+static void entries_done(struct seglog *l, struct step *g, int res)
+{
+    struct seglog_entry *e = g->first;
+    g->first = g->last = NULL;
+    (void)l;
+    while (e) {
+        struct seglog_entry *next = e->next; /* done may free it */
+        e->done(e, res);
+        e = next;
+    }
+}
+
+static void group_rest(struct seglog *l, struct step *g)
+{
+    g->submitted = g->complete = false;
+    g->next = l->free;
+    l->free = g;
+}
+
+static void count_group(struct seglog *l, const struct step *g)
+{
+    metric_add(M_SPOOL_GROUPS, 1);
+    metric_add(M_SPOOL_RECORDS, g->records);
+    metric_add(M_SPOOL_WRITTEN_BYTES, g->io.n);
+    atomic_fetch_add_explicit(&l->info_groups, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&l->info_records, g->records, memory_order_relaxed);
+    atomic_fetch_add_explicit(&l->info_written, g->io.n, memory_order_relaxed);
+    if (++l->groups_since_ask >= GROUPS_PER_ASK)
+        room_ask(l);
+}
+
+static void label_free(struct step *s)
+{
+    free(s->buf);
+    free(s);
+}
+
+static void settle(struct seglog *l, struct step *s)
+{
+    atomic_store_explicit(&l->info_durable, s->durable_pos, memory_order_release);
+    if (s->kind == STEP_GROUP) {
+        l->closed--;
+        count_group(l, s);
+        struct step done = *s; /* its buffer may be filled again by what done appends */
+        s->first = s->last = NULL;
+        group_rest(l, s);
+        entries_done(l, &done, 0);
+        return;
+    }
+    if (s->kind == STEP_SEAL) {
+        s->slot->label.sealed = true;
+        s->slot->label.end = s->from;
+        slot_close(&l->slots, s->slot);
+    }
+    label_free(s);
+}
+
+/* In a fenced log steps only wait for the disk to let go of their buffers. */
+static void sweep(struct seglog *l)
+{
+    struct step *keep = l->first;
+    l->first = l->last = NULL;
+    while (keep) {
+        struct step *s = keep;
+        keep = s->next;
+        if (s->submitted && !s->complete)
+            step_push(l, s);
+        else if (s->kind == STEP_GROUP)
+            group_rest(l, s);
+        else
+            label_free(s);
+    }
+}
+
+void step_fence(struct seglog *l, int res)
+{
+    if (l->fenced)
+        return;
+    l->fenced = true;
+    metric_add(M_SPOOL_SYNC_FAILURES, 1);
+    log_error("segment.fenced", "error=\"%s\" what=\"nothing is accepted until a restart\"", satchel_strerror(res));
+    room_publish(l);
+    struct step lists[GROUPS_MAX]; /* gathered first: done must find a log that is consistent */
+    int n = 0;
+    for (struct step *s = l->first; s; s = s->next)
+        if (s->kind == STEP_GROUP) {
+            lists[n++] = *s;
+            s->first = s->last = NULL;
+        }
+    if (l->open) {
+        lists[n++] = *l->open;
+        l->open->first = l->open->last = NULL;
+        group_rest(l, l->open);
+        l->open = NULL;
+    }
+    l->closed = 0;
+    sweep(l);
+    for (int i = 0; i < n; i++)
+        entries_done(l, &lists[i], i == 0 ? res : -SATCHEL_EFENCED);
+}
+
+static void on_step(struct disk_io *io, int res)
+{
+    struct step *s = io->arg;
+    struct seglog *l = s->log;
+    s->complete = true;
+    s->res = res;
+    l->writing -= s->kind == STEP_GROUP;
+    if (l->fenced) {
+        sweep(l);
+        return;
+    }
+    while (!l->fenced && l->first && l->first->complete) {
+        if (l->first->res)
+            step_fence(l, l->first->res);
+        else
+            settle(l, step_pop(l));
+    }
+    step_pump(l);
+}
+
+/* ---- submitting */
+
+static bool may_submit(const struct seglog *l, const struct step *s)
+{
+    switch (s->kind) {
+    case STEP_LABEL:
+        return true;
+    case STEP_SEAL:
+        return s == l->first;
+    case STEP_GROUP:
+        return l->writing < l->cfg.inflight_groups;
+    }
+    return false;
+}
+
+void step_pump(struct seglog *l)
+{
+    for (struct step *s = l->first; s && !l->fenced; s = s->next) {
+        if (s->submitted || !may_submit(l, s))
+            continue;
+        s->submitted = true;
+        s->io.done = on_step;
+        s->io.arg = s;
+        l->writing += s->kind == STEP_GROUP;
+        l->disk->ops->submit(l->disk, &s->io);
+    }
+}
+
+void step_free_all(struct seglog *l)
+{
+    while (l->first) {
+        struct step *s = step_pop(l);
+        if (s->kind != STEP_GROUP)
+            label_free(s);
+    }
+}
