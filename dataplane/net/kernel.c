@@ -143,9 +143,11 @@ bool kernel_accept_failed(struct kernel *k, int err)
 {
     if (err == -ECONNABORTED || err == -EINTR || err == -EAGAIN || err == -EPROTO)
         return true;
-    if (!k->accept_again_us)
+    if (k->now_us >= k->accept_quiet_us) {
+        k->accept_quiet_us = k->now_us + KERNEL_ACCEPT_QUIET_US;
         log_warning("net.accept_failed", "retry_ms=%u why=\"%s\"", KERNEL_ACCEPT_RETRY_US / 1000,
                     satchel_strerror(err));
+    }
     k->accept_again_us = k->now_us + KERNEL_ACCEPT_RETRY_US;
     return false;
 }

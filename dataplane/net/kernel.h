@@ -24,8 +24,9 @@
 #define KERNEL_FLUSH_US        30000000u           /* closing: the peer must take something in this time */
 #define KERNEL_LINGER_US       2000000u            /* closing: how long we listen for the peer's FIN */
 #define KERNEL_LINGER_BYTES    65536u              /* and how much is read away */
-#define KERNEL_HELD_LAZY       2u      /* buffers kept of a paused connection before its receive is stopped */
-#define KERNEL_ACCEPT_RETRY_US 100000u /* after accept ran out of descriptors */
+#define KERNEL_HELD_LAZY       2u        /* buffers kept of a paused connection before its receive is stopped */
+#define KERNEL_ACCEPT_QUIET_US 10000000u /* between log lines about that */
+#define KERNEL_ACCEPT_RETRY_US 100000u   /* after accept ran out of descriptors */
 
 /* Input on its way to the app, or waiting for conn_resume. Either a buffer of the engine (on loan) or a copy. */
 struct hold {
@@ -119,6 +120,7 @@ struct kernel {
     int watch_fds[KERNEL_WATCH_MAX]; /* the bell's is the first */
     size_t watch_n;
     uint64_t now_us;
+    uint64_t accept_quiet_us; /* failures to accept are not logged again before */
     uint64_t accept_again_us; /* 0: accepting, or never again */
     struct wheel wheel;
     struct sendpool sendpool;
