@@ -259,10 +259,8 @@ static void on_timer(void *session)
     struct client *cl = session;
     struct smtp_worker *w = cl->w;
     worker_now(w);
-    if (w->draining && w->site.boot_us >= w->drain_until_us) {
-        conn_abort(cl->c);
-        return;
-    }
+    if (w->draining && w->site.boot_us >= w->drain_until_us)
+        return; /* the turn that follows ends it */
     uint64_t in_us = smtp_session_tick(&cl->s);
     uint64_t drain_us = w->draining ? w->drain_until_us - w->site.boot_us : 0;
     if (in_us)
@@ -294,16 +292,31 @@ static void worker_reload(struct smtp_worker *w)
     w->site.limits = w->cfg.limits;
 }
 
-static void worker_drain(struct smtp_worker *w)
+static void worker_say_shut(struct smtp_worker *w)
+{
+    for (struct client *cl = w->open, *next; cl; cl = next) {
+        next = cl->next;
+        smtp_session_shutdown(&cl->s);
+    }
+}
+
+static void worker_drain_begin(struct smtp_worker *w)
 {
     w->draining = true;
     w->drain_until_us = w->site.boot_us + w->cfg.shutdown_s * 1000000ull;
     w->transport->ops->stop_accepting(w->transport);
-    for (struct client *cl = w->open, *next; cl; cl = next) {
-        next = cl->next;
+    for (struct client *cl = w->open; cl; cl = cl->next)
         conn_timer(cl->c, w->cfg.shutdown_s * 1000000ull + 1);
-        smtp_session_shutdown(&cl->s);
-    }
+    worker_say_shut(w);
+}
+
+static void worker_drain(struct smtp_worker *w)
+{
+    bool late = w->site.boot_us >= w->drain_until_us;
+    if (late)
+        worker_say_shut(w);
+    if (late || !w->open)
+        w->transport->ops->stop(w->transport);
 }
 
 static void on_turn(void *app)
@@ -314,9 +327,9 @@ static void on_turn(void *app)
         worker_reload(w);
     w->site.intake->ops->poll(w->site.intake);
     if (!w->draining && atomic_load(&w->shutdown))
+        worker_drain_begin(w);
+    if (w->draining)
         worker_drain(w);
-    if (w->draining && !w->open)
-        w->transport->ops->stop(w->transport);
 }
 
 static bool on_sleep(void *app)

@@ -238,8 +238,9 @@ uint64_t smtp_session_tick(struct smtp_session *s)
 
 void smtp_session_shutdown(struct smtp_session *s)
 {
+    bool patient = !s->shutting || s->wait == WAIT_COMMIT;
     s->shutting = true;
-    if (s->state != STATE_DATA && s->state != STATE_CLOSED)
+    if (s->state != STATE_CLOSED && !(s->state == STATE_DATA && patient))
         smtp_say(s, R_SHUT);
 }
 

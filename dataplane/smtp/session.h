@@ -135,7 +135,8 @@ void smtp_session_verdict(struct smtp_session *s, const struct smtp_verdict *v);
 /* The session's timer ran out: ends it with 421 if the client was idle for too long.  Returns in how many microseconds
  * to call again, 0: never.  Call it once after open to learn the first. */
 uint64_t smtp_session_tick(struct smtp_session *s);
-/* 421 now, or after the message that is under way (from 354 to its answer). */
+/* 421 now, or after the message that is under way (from 354 to its answer).  Called again: 421 now also within a
+ * message; only a commit that is outstanding still gets its answer. */
 void smtp_session_shutdown(struct smtp_session *s);
 /* The connection is gone: frees everything.  A message whose commit is outstanding stays accepted. */
 void smtp_session_close(struct smtp_session *s);

@@ -23,7 +23,7 @@ struct mem_conn {
     size_t out_n;
     unsigned resumed;
     uint64_t timer_us;
-    bool closed, aborted;
+    bool closed;
 };
 
 struct mem_transport {
@@ -58,11 +58,6 @@ static void mem_close(struct conn *c)
     mem_of(c)->closed = true;
 }
 
-static void mem_abort(struct conn *c)
-{
-    mem_of(c)->aborted = true;
-}
-
 static void mem_timer(struct conn *c, uint64_t in_us)
 {
     mem_of(c)->timer_us = in_us;
@@ -92,7 +87,6 @@ static void mem_wake(struct transport *t)
 static const struct transport_ops mem_ops = {.send = mem_send,
                                              .resume = mem_resume,
                                              .close = mem_close,
-                                             .abort = mem_abort,
                                              .timer = mem_timer,
                                              .watch = mem_watch,
                                              .stop_accepting = mem_stop_accepting,
@@ -421,12 +415,12 @@ static void shutdown_has_an_end(void **state)
     say(w, &m, "EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<u@example.com>\r\nDATA\r\nx\r\n");
     smtp_worker_shutdown(w->w);
     w->t.app.turn(w->t.app.app);
-    assert_false(m.aborted);
     assert_int_equal(m.timer_us, 1);
-    w->t.app.timer(m.c.session);
-    assert_true(m.aborted);
-    hang_up(w, &m);
+    assert_said(&m, "421 4.3.2");
+    assert_true(m.closed);
     assert_false(txn.open);
+    assert_true(w->t.stopped);
+    hang_up(w, &m);
 }
 
 static void reload_changes_limits(void **state)
