@@ -37,7 +37,7 @@ static bool block_make(struct disk_file *d, int b)
         return true;
     struct disk_fd *block = calloc(FD_BLOCK, sizeof *block);
     for (int i = 0; block && i < FD_BLOCK; i++)
-        block[i].fd = -1;
+        block[i].fd = block[i].direct = -1;
     d->fds[b] = block;
     return block != NULL;
 }

@@ -86,4 +86,6 @@ bool room_ordinary(struct seglog *l);
 int room_next_slot(struct seglog *l, bool reserve, struct slot **t_r);
 /* Asks the disk again, and publishes. */
 void room_ask(struct seglog *l);
+/* What seglog_info shows: all of it, or only the room (cheap, at each group). */
 void room_publish(struct seglog *l);
+void room_publish_bytes(struct seglog *l);

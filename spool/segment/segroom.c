@@ -12,21 +12,25 @@
 
 enum { CREATE_AGAIN_US = 1000000, REFILL_PIECE = 1 << 20 };
 
+void room_publish_bytes(struct seglog *l)
+{
+    const struct slots *s = &l->slots;
+    uint64_t room = 0, slots = s->spare + l->creatable, payload = s->segment_bytes - SEG_DATA_FROM;
+    if (slots > l->cfg.reserve_segments)
+        room = (slots - l->cfg.reserve_segments) * payload;
+    if (l->active && slots >= l->cfg.reserve_segments)
+        room += l->active->bytes - l->at;
+    atomic_store_explicit(&l->info_room, l->fenced ? 0 : room, memory_order_relaxed);
+}
+
 void room_publish(struct seglog *l)
 {
     const struct slots *s = &l->slots;
-    uint64_t room = 0, payload = s->segment_bytes - SEG_DATA_FROM;
-    bool whole = s->spare >= l->cfg.reserve_segments;
-    uint64_t slots = s->spare + l->creatable;
-    if (slots > l->cfg.reserve_segments)
-        room = (slots - l->cfg.reserve_segments) * payload;
-    if (l->active && whole)
-        room += l->active->bytes - l->at;
     uint64_t oldest = 0;
     for (size_t i = 0; i < s->n; i++)
         if (s->v[i]->label.seg && (!oldest || s->v[i]->label.seg < oldest))
             oldest = s->v[i]->label.seg;
-    atomic_store_explicit(&l->info_room, l->fenced ? 0 : room, memory_order_relaxed);
+    room_publish_bytes(l);
     atomic_store_explicit(&l->info_oldest, oldest, memory_order_relaxed);
     atomic_store_explicit(&l->info_active, l->active ? l->active->label.seg : 0, memory_order_relaxed);
     atomic_store_explicit(&l->info_used, s->used, memory_order_relaxed);

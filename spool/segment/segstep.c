@@ -60,6 +60,7 @@ void step_close_group(struct seglog *l)
     g->io = (struct disk_io){.file = g->slot->file, .off = g->from, .buf = g->buf, .n = padded, .sync = true};
     step_push(l, g);
     l->closed++;
+    room_publish_bytes(l);
     step_pump(l);
 }
 

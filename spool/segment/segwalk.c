@@ -162,6 +162,13 @@ static int report_bad(const struct segwalk_sink *sink, uint32_t from, uint32_t t
     return from < to && sink->bad ? sink->bad(sink->arg, from, to) : 0;
 }
 
+/* The zeros that fill a group up to 4 KiB, where the head that tells its size is gone. */
+static bool padding(struct segwalk *w, uint32_t from, uint32_t to)
+{
+    struct slice s = view(w, from, to, to - from);
+    return s.n > 0 && s.n < DISK_ALIGN && s.n == to - from && s.p[0] == 0 && memcmp(s.p, s.p + 1, s.n - 1) == 0;
+}
+
 /* Every good record in [from, to), and the gaps between them.  In an undamaged group there are no gaps. */
 static int walk_range(struct segwalk *w, uint32_t from, uint32_t to, const struct segwalk_sink *sink)
 {
@@ -183,7 +190,7 @@ static int walk_range(struct segwalk *w, uint32_t from, uint32_t to, const struc
         at += behind_gap ? 0 : (uint32_t)size;
         gap = at;
     }
-    return report_bad(sink, gap, to);
+    return gap > from && padding(w, gap, to) ? 0 : report_bad(sink, gap, to);
 }
 
 int segwalk_run(struct segwalk *w, uint32_t limit, const struct segwalk_sink *sink)
