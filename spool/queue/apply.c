@@ -1,0 +1,529 @@
+/* apply.c - what each record means for index and counters.
+ *
+ * Each function first reads what it needs (reading may commit what was applied before), then writes without reading, so
+ * that a batch never holds half a record. */
+#include "spool/base/err.h"
+#include "spool/base/log.h"
+#include "spool/base/wire.h"
+#include "spool/queue/queue_impl.h"
+#include <endian.h>
+#include <stdlib.h>
+
+struct applied {
+    const struct record *rec;
+    uint64_t pos;
+    uint32_t size;
+};
+
+typedef int apply_fn(struct queue *q, const struct applied *a);
+
+static struct seg *own_seg(struct queue *q, const struct applied *a)
+{
+    struct seg *s = segs_need(&q->segs, logpos_seg(a->pos));
+    s->dirty = true;
+    return s;
+}
+
+static bool name_ok(struct slice domain)
+{
+    return domain.n > 0 && domain.n <= KEY_DOMAIN_MAX && !memchr(domain.p, 0, domain.n);
+}
+
+/* ---- counters */
+
+static void seg_msg(struct queue *q, uint64_t pos, uint32_t size, int sign)
+{
+    struct seg *s = segs_need(&q->segs, logpos_seg(pos));
+    s->dirty = true;
+    s->msgs += (uint32_t)sign;
+    s->live_bytes += (uint64_t)((int64_t)size * sign);
+    q->segs.messages += (uint64_t)(int64_t)sign;
+}
+
+static void seg_chunk(struct queue *q, uint64_t pos, uint32_t size, int sign)
+{
+    struct seg *s = segs_need(&q->segs, logpos_seg(pos));
+    s->dirty = true;
+    s->chunks += (uint32_t)sign;
+    s->live_bytes += (uint64_t)((int64_t)size * sign);
+}
+
+static void seg_defer(struct queue *q, uint64_t pos, int sign)
+{
+    if (pos == 0)
+        return;
+    struct seg *s = segs_need(&q->segs, logpos_seg(pos));
+    s->dirty = true;
+    s->defers += (uint32_t)sign;
+}
+
+static bool waits(const struct msg_state *s)
+{
+    return !s->held && s->due_us > 0;
+}
+
+static void bag_count(struct queue *q, struct bag *b, const struct entry *e, int sign)
+{
+    uint64_t d = (uint64_t)(int64_t)sign, bytes = (e->size + (e->chunks ? e->body_bytes : 0)) * d;
+    b->messages += d;
+    b->bytes += bytes;
+    q->bags.messages += d;
+    q->bags.bytes += bytes;
+    b->held += e->state.held ? d : 0;
+    b->deferred += waits(&e->state) ? d : 0;
+    bag_touch(&q->bags, b);
+}
+
+static void kill_seg(struct queue *q, struct seg *own, uint64_t killed)
+{
+    if (segs_find(&q->segs, killed))
+        seg_kill(own, killed);
+}
+
+static void kill_entry(struct queue *q, struct seg *own, const struct entry *e)
+{
+    kill_seg(q, own, logpos_seg(e->pos));
+    for (uint32_t i = 0; i < e->olds_n; i++)
+        kill_seg(q, own, e->olds[i]);
+}
+
+/* ---- entries */
+
+static void entry_put(struct queue *q, struct slice domain, const struct place *at, const struct entry *e)
+{
+    uint8_t value[ENTRY_VALUE_MAX];
+    struct key k = key_queue(domain, at);
+    store_put(&q->store, &k, slice_of(value, entry_encode(e, value)));
+}
+
+static void wait_put(struct queue *q, struct slice domain, const struct place *at, const struct msg_state *s)
+{
+    struct key k = key_wait(domain, s->due_us, at);
+    if (waits(s))
+        store_put(&q->store, &k, slice_of(NULL, 0));
+}
+
+static void wait_del(struct queue *q, struct slice domain, const struct place *at, const struct msg_state *s)
+{
+    struct key k = key_wait(domain, s->due_us, at);
+    if (waits(s))
+        store_del(&q->store, &k);
+}
+
+static void id_put(struct queue *q, struct slice domain, const struct place *at)
+{
+    uint8_t value[8 + KEY_DOMAIN_MAX];
+    uint64_t be = htobe64(at->arrival_us);
+    memcpy(value, &be, 8);
+    memcpy(value + 8, domain.p, domain.n);
+    struct key k = key_id(&at->id);
+    store_put(&q->store, &k, slice_of(value, 8 + domain.n));
+}
+
+static void entry_remove(struct queue *q, struct slice domain, const struct place *at, const struct entry *e)
+{
+    struct bag *b = bags_need(&q->bags, domain);
+    struct key k = key_queue(domain, at);
+    store_del(&q->store, &k);
+    k = key_id(&at->id);
+    store_del(&q->store, &k);
+    wait_del(q, domain, at, &e->state);
+    hold_follow(q, &at->id, NULL);
+    bag_count(q, b, e, -1);
+    if (b->oldest_us == at->arrival_us)
+        b->oldest_ok = false;
+    seg_msg(q, e->pos, e->size, -1);
+    seg_defer(q, e->defer_pos, -1);
+}
+
+void apply_chunk_drop(struct queue *q, const struct key *k, uint64_t pos, uint32_t size)
+{
+    store_del(&q->store, k);
+    seg_chunk(q, pos, size, -1);
+}
+
+/* it: from queue_chunks_iter, opened before the first write; ends it. */
+static void chunks_remove(struct queue *q, struct index_iter *it)
+{
+    struct key k;
+    uint64_t pos;
+    uint32_t size;
+    while (it && queue_chunks_next(q, it, &k, &pos, &size))
+        apply_chunk_drop(q, &k, pos, size);
+    q->ix->ops->iter_free(&it);
+}
+
+/* ---- IDs that a replay found final */
+
+static bool msgid_item_eq(const void *item, const void *key)
+{
+    return msgid_eq(item, key);
+}
+
+static uint64_t msgid_hash(const struct msgid *id)
+{
+    return table_hash(slice_of(id, sizeof *id));
+}
+
+static bool finished_has(const struct queue *q, const struct msgid *id)
+{
+    return q->finished.n && table_find(&q->finished, msgid_hash(id), msgid_item_eq, id);
+}
+
+static void finished_add(struct queue *q, const struct msgid *id)
+{
+    if (!q->replaying || finished_has(q, id))
+        return;
+    struct msgid *copy = malloc(sizeof *copy);
+    if (!copy)
+        abort();
+    *copy = *id;
+    table_add(&q->finished, msgid_hash(id), copy);
+}
+
+/* ---- records without a meaning for the queue: they stay until compaction reads the segment */
+
+static int apply_other(struct queue *q, const struct applied *a)
+{
+    struct seg *own = own_seg(q, a);
+    own->retained++;
+    own->retained_bytes += a->size;
+    return 0;
+}
+
+static int apply_nothing(struct queue *q, const struct applied *a)
+{
+    own_seg(q, a);
+    return 0;
+}
+
+/* ---- MSG */
+
+static void entry_from_record(struct queue *q, const struct applied *a, struct entry *e_r)
+{
+    const struct record *rec = a->rec;
+    *e_r = (struct entry){.pos = a->pos, .size = a->size, .body_bytes = rec->body.n};
+    state_fresh(&e_r->state, meta_rcpts(rec->meta));
+    struct wire_rd r = wire_rd(rec->meta);
+    struct meta_tlv t;
+    while (meta_next(&r, &t)) {
+        struct wire_rd v = wire_rd(t.value);
+        if (t.tag == RT_CHUNKS && rec->flags & REC_F_CHUNKED) {
+            e_r->chunks = wire_u32(&v);
+            e_r->body_bytes = wire_u64(&v);
+        } else if (t.tag == RT_STATE) {
+            state_decode(t.value, &e_r->state);
+        } else if (t.tag == RT_KILLS) {
+            uint64_t seg = logpos_seg(wire_u64(&v));
+            if (seg != logpos_seg(a->pos) && segs_find(&q->segs, seg))
+                entry_old_add(e_r, seg);
+        }
+    }
+}
+
+static void msg_new(struct queue *q, struct slice domain, const struct place *at, const struct entry *e)
+{
+    struct bag *b = bags_need(&q->bags, domain);
+    bool was_empty = bag_fresh(b) == 0;
+    entry_put(q, domain, at, e);
+    id_put(q, domain, at);
+    wait_put(q, domain, at, &e->state);
+    if (e->chunks) {
+        struct key k = key_open(&at->id);
+        store_del(&q->store, &k);
+    }
+    if (b->messages == 0) {
+        b->low_us = b->oldest_us = at->arrival_us;
+        b->oldest_ok = true;
+    } else if (at->arrival_us < b->low_us || (b->oldest_ok && at->arrival_us < b->oldest_us)) {
+        b->low_us = at->arrival_us < b->low_us ? at->arrival_us : b->low_us;
+        b->oldest_us = at->arrival_us;
+    }
+    if (at->arrival_us > b->newest_us)
+        b->newest_us = at->arrival_us;
+    bag_count(q, b, e, 1);
+    seg_msg(q, e->pos, e->size, 1);
+    bag_place(b, at, e->state.due_us, e->state.held);
+    if (was_empty && !e->state.held)
+        queue_ready(q, b);
+}
+
+/* Final items stay final whichever side says so. */
+static void state_merge(struct msg_state *s, const struct msg_state *other)
+{
+    for (uint32_t i = 0; i < s->items && i < other->items; i++)
+        state_finish(s, i, state_end(other, i));
+}
+
+/* Takes the new state over in the entry and in everything that follows it; the entry is put by the caller. */
+static void state_change(struct queue *q, struct slice domain, const struct place *at, struct entry *e,
+                         const struct msg_state *now)
+{
+    struct bag *b = bags_need(&q->bags, domain);
+    struct msg_state next = *now;
+    state_merge(&next, &e->state);
+    wait_del(q, domain, at, &e->state);
+    hold_follow(q, &at->id, &next);
+    bag_count(q, b, e, -1);
+    e->state = next;
+    bag_count(q, b, e, 1);
+    wait_put(q, domain, at, &e->state);
+    if (!hold_find(q, &at->id)) {
+        bag_place(b, at, next.due_us, next.held);
+        queue_ready(q, b);
+    }
+}
+
+/* A copy written by compaction takes the place of the one known; its state is what was known when it was written.  A
+ * second copy that is not a move stays dead where it is: the DONE has to kill it too. */
+static void msg_again(struct queue *q, struct slice domain, const struct place *at, struct entry *known,
+                      const struct entry *copy, bool moved)
+{
+    if (!moved) {
+        entry_old_add(known, logpos_seg(copy->pos));
+        entry_put(q, domain, at, known);
+        return;
+    }
+    struct entry old = *known;
+    seg_msg(q, old.pos, old.size, -1);
+    seg_msg(q, copy->pos, copy->size, 1);
+    struct bag *b = bags_need(&q->bags, domain);
+    bag_count(q, b, known, -1);
+    *known = *copy;
+    known->state = old.state;
+    known->defer_pos = old.defer_pos;
+    entry_old_add(known, logpos_seg(old.pos)); /* as its RT_KILLS say, which is the whole list */
+    for (uint32_t i = 0; i < old.olds_n; i++)
+        if (segs_find(&q->segs, old.olds[i]))
+            entry_old_add(known, old.olds[i]);
+    bag_count(q, b, known, 1);
+    if (copy->state.items == old.state.items && copy->state.seq >= old.state.seq) {
+        seg_defer(q, old.defer_pos, -1);
+        known->defer_pos = 0;
+        state_change(q, domain, at, known, &copy->state);
+    }
+    entry_put(q, domain, at, known);
+}
+
+static int apply_msg(struct queue *q, const struct applied *a)
+{
+    const struct record *rec = a->rec;
+    struct slice domain = meta_find(rec->meta, RT_DOMAIN);
+    struct place at = {rec->arrival_us, rec->id};
+    struct entry known, copy;
+    entry_from_record(q, a, &copy);
+    uint32_t items = meta_rcpts(rec->meta);
+    if (!name_ok(domain) || items == 0 || items > STATE_ITEMS_MAX) {
+        log_error("queue.message_odd", "pos=%llx items=%u domain_bytes=%zu", (unsigned long long)a->pos, items,
+                  domain.n);
+        return apply_other(q, a);
+    }
+    if (finished_has(q, &rec->id))
+        return apply_nothing(q, a);
+    const struct bag *b = bags_find(&q->bags, domain);
+    int res =
+        b && b->messages && at.arrival_us <= b->newest_us ? queue_entry_load(q, domain, &at, &known) : -SATCHEL_ENOENT;
+    if (res && res != -SATCHEL_ENOENT)
+        return res;
+    q->store.writing = true;
+    own_seg(q, a);
+    if (res)
+        msg_new(q, domain, &at, &copy);
+    else
+        msg_again(q, domain, &at, &known, &copy, rec->flags & REC_F_MOVED);
+    return 0;
+}
+
+/* ---- CHUNK */
+
+static int apply_chunk(struct queue *q, const struct applied *a)
+{
+    struct slice v = meta_find(a->rec->meta, RT_CHUNK_INDEX);
+    struct wire_rd r = wire_rd(v);
+    uint32_t chunk = v.p ? wire_u32(&r) : 0, old_size;
+    if (!v.p || r.bad)
+        return apply_other(q, a);
+    if (finished_has(q, &a->rec->id))
+        return apply_nothing(q, a);
+    char domain[256];
+    struct place at;
+    uint64_t old_pos;
+    int has_msg = queue_id_load(q, &a->rec->id, domain, &at);
+    int has_old = queue_chunk_load(q, &a->rec->id, chunk, &old_pos, &old_size);
+    if (q->store.err)
+        return q->store.err;
+    if (has_msg && a->rec->flags & REC_F_MOVED && !q->replaying)
+        return apply_nothing(q, a); /* its message ended meanwhile */
+    q->store.writing = true;
+    uint8_t value[12];
+    struct wire_wr w = wire_wr(value, sizeof value);
+    wire_put_u64(&w, a->pos);
+    wire_put_u32(&w, a->size);
+    struct key k = key_chunk(&a->rec->id, chunk);
+    store_put(&q->store, &k, slice_of(value, sizeof value));
+    k = key_open(&a->rec->id);
+    if (has_msg)
+        store_put(&q->store, &k, slice_of(NULL, 0));
+    if (has_old == 0)
+        seg_chunk(q, old_pos, old_size, -1);
+    seg_chunk(q, a->pos, a->size, 1);
+    return 0;
+}
+
+/* ---- DONE, DEFER, ABORT */
+
+/* Domain and arrival are in the record; older or foreign ones are found by ID. domain_r has 256 bytes. */
+static int locate(struct queue *q, const struct record *rec, char domain_r[256], struct place *at_r, struct entry *e_r)
+{
+    struct slice domain = meta_find(rec->meta, RT_DOMAIN);
+    *at_r = (struct place){rec->arrival_us, rec->id};
+    if (rec->arrival_us && name_ok(domain)) {
+        memcpy(domain_r, domain.p, domain.n);
+        domain_r[domain.n] = 0;
+    } else {
+        int res = queue_id_load(q, &rec->id, domain_r, at_r);
+        if (res)
+            return res;
+    }
+    return queue_entry_load(q, slice_str(domain_r), at_r, e_r);
+}
+
+static void apply_results(struct slice meta, struct msg_state *s)
+{
+    struct wire_rd r = wire_rd(meta);
+    struct meta_tlv t;
+    struct smtp_status st;
+    uint32_t item;
+    enum item_end end;
+    while (meta_next(&r, &t))
+        if (t.tag == RT_RESULT && result_parse(t.value, &item, &end, &st) == 0 && item < s->items)
+            state_finish(s, item, end);
+}
+
+static void apply_kills(struct queue *q, struct seg *own, struct slice meta)
+{
+    struct wire_rd r = wire_rd(meta);
+    struct meta_tlv t;
+    while (meta_next(&r, &t)) {
+        struct wire_rd v = wire_rd(t.value);
+        if (t.tag == RT_KILLS)
+            kill_seg(q, own, logpos_seg(wire_u64(&v)));
+    }
+}
+
+static int apply_done(struct queue *q, const struct applied *a)
+{
+    char domain[256];
+    struct place at;
+    struct entry e;
+    int res = locate(q, a->rec, domain, &at, &e);
+    if (res && res != -SATCHEL_ENOENT)
+        return res;
+    bool final = a->rec->flags & REC_F_FINAL;
+    struct index_iter *chunks = NULL;
+    if (res == 0) {
+        struct msg_state after = e.state;
+        apply_results(a->rec->meta, &after);
+        final = final || after.live == 0;
+        if (final && e.chunks && !(chunks = queue_chunks_iter(q, &at.id)))
+            return q->store.err ? q->store.err : -SATCHEL_ENOMEM;
+    }
+    q->store.writing = true;
+    struct seg *own = own_seg(q, a);
+    own->done_bytes += a->size;
+    apply_kills(q, own, a->rec->meta);
+    if (res) {
+        if (final)
+            finished_add(q, &at.id);
+        return 0;
+    }
+    kill_entry(q, own, &e);
+    if (final) {
+        chunks_remove(q, chunks);
+        entry_remove(q, slice_str(domain), &at, &e);
+        return 0;
+    }
+    apply_results(a->rec->meta, &e.state);
+    entry_put(q, slice_str(domain), &at, &e);
+    return 0;
+}
+
+static int apply_defer(struct queue *q, const struct applied *a)
+{
+    char domain[256];
+    struct place at;
+    struct entry e;
+    struct msg_state now;
+    struct slice state = meta_find(a->rec->meta, RT_STATE);
+    if (!state.p || state_decode(state, &now))
+        return apply_other(q, a);
+    int res = locate(q, a->rec, domain, &at, &e);
+    if (res)
+        return res == -SATCHEL_ENOENT ? apply_nothing(q, a) : res;
+    bool news = now.seq > e.state.seq && now.items == e.state.items;
+    bool moved = now.seq == e.state.seq && e.defer_pos && a->rec->flags & REC_F_MOVED;
+    if (!news && !moved)
+        return apply_nothing(q, a);
+    q->store.writing = true;
+    own_seg(q, a);
+    seg_defer(q, e.defer_pos, -1);
+    e.defer_pos = a->pos;
+    seg_defer(q, e.defer_pos, 1);
+    if (news)
+        state_change(q, slice_str(domain), &at, &e, &now);
+    entry_put(q, slice_str(domain), &at, &e);
+    return 0;
+}
+
+static int apply_abort(struct queue *q, const struct applied *a)
+{
+    char domain[256];
+    struct place at;
+    struct entry e;
+    int res = queue_id_load(q, &a->rec->id, domain, &at);
+    if (res == 0)
+        res = queue_entry_load(q, slice_str(domain), &at, &e);
+    if (res && res != -SATCHEL_ENOENT)
+        return res;
+    struct index_iter *chunks = queue_chunks_iter(q, &a->rec->id);
+    if (!chunks)
+        return q->store.err ? q->store.err : -SATCHEL_ENOMEM;
+    q->store.writing = true;
+    struct seg *own = own_seg(q, a);
+    own->done_bytes += a->size;
+    apply_kills(q, own, a->rec->meta);
+    chunks_remove(q, chunks);
+    struct key k = key_open(&a->rec->id);
+    store_del(&q->store, &k);
+    if (res)
+        return finished_add(q, &a->rec->id), 0;
+    kill_entry(q, own, &e);
+    entry_remove(q, slice_str(domain), &at, &e);
+    return 0;
+}
+
+static apply_fn *const appliers[] = {
+    [REC_MSG] = apply_msg,     [REC_CHUNK] = apply_chunk, [REC_DONE] = apply_done,
+    [REC_DEFER] = apply_defer, [REC_ABORT] = apply_abort, [REC_GROUP] = apply_nothing,
+};
+
+int queue_apply(struct queue *q, const struct record *rec, uint64_t pos, uint32_t size)
+{
+    if (pos < q->end || q->store.err)
+        return q->store.err;
+    if (store_full(&q->store) && store_settle(&q->store))
+        return q->store.err;
+    apply_fn *fn = rec->type < sizeof appliers / sizeof *appliers ? appliers[rec->type] : NULL;
+    struct applied a = {rec, pos, size};
+    int res = (fn ? fn : apply_other)(q, &a);
+    q->store.writing = false;
+    if (res)
+        return res;
+    struct seg *own = own_seg(q, &a);
+    if (logpos_off(pos) + size > own->end)
+        own->end = logpos_off(pos) + size;
+    own->moved_bytes += rec->flags & REC_F_MOVED ? size : 0;
+    q->end = pos + size;
+    q->unflushed += size;
+    return 0;
+}
