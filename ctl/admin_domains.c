@@ -22,8 +22,9 @@ static json_t *status_json(const struct smtp_status *st)
     char text[SMTP_STATUS_TEXT_MAX + 32];
     if (st->code == 0 && st->class == 0)
         return json_null();
-    status_format(st, text, sizeof text);
-    json_t *j = json_string(text); /* NULL where a primary said something that is not UTF-8 */
+    int n = status_format(st, text, sizeof text);
+    const char *shown = st->code == 0 && n > 4 ? text + 4 : text; /* no reply: no code to show */
+    json_t *j = json_string(shown); /* NULL where a primary said something that is not UTF-8 */
     return j ? j : json_string("(not UTF-8)");
 }
 
@@ -173,7 +174,8 @@ static enum MHD_Result change_refused(struct admin_request *r, int res, const ch
 {
     switch (res) {
     case -SATCHEL_EEXIST:
-        return admin_reply_error(r, MHD_HTTP_CONFLICT, why, "change it with PUT, or remove it first");
+        return admin_reply_error(r, MHD_HTTP_CONFLICT, why,
+                                 "change it: satchelctl domain set NAME, or PUT; or remove it first");
     case -SATCHEL_ENOENT:
         return not_served(r);
     case -SATCHEL_EINVAL:

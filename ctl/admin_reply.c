@@ -24,7 +24,7 @@ enum MHD_Result admin_reply_text(struct admin_request *r, unsigned status, const
 
 enum MHD_Result admin_reply_json(struct admin_request *r, unsigned status, json_t *j)
 {
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    char *text = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(j);
     if (!text)
         return MHD_NO;

@@ -110,7 +110,7 @@ static void relay_print(const json_t *relay)
 static void domain_print(const json_t *dom)
 {
     const json_t *bag = json_object_get(dom, "bag");
-    char a[HUMAN_MAX], text[UNITS_TEXT_MAX];
+    char a[HUMAN_MAX], b[HUMAN_MAX], text[UNITS_TEXT_MAX];
     printf("domain       %s\n", json_text(dom, "name"));
     if (json_is_true(json_object_get(dom, "served"))) {
         primaries_print(dom);

@@ -166,6 +166,7 @@ int cmd_queue_view(struct ctl *c)
 int cmd_queue_flush(struct ctl *c)
 {
     bool all = ctl_given(c, "all") != NULL;
+    char count[HUMAN_MAX];
     if (all == (c->words_n == 1))
         return ctl_usage(c, "name a domain, or say --all");
     char *domain = client_escape(all ? "" : c->words[0]);
@@ -174,7 +175,7 @@ int cmd_queue_flush(struct ctl *c)
     if (!answer)
         return EXIT_FAILURE;
     if (!ctl_json(c, answer))
-        printf("%" PRIu64 " deferred messages are due now; %s.\n", json_count(answer, "flushed"),
+        printf("%s due now; %s.\n", human_count(json_count(answer, "flushed"), "deferred message", count),
                all ? "primaries are tried at once" : "the primary is tried at once");
     json_decref(answer);
     return EXIT_SUCCESS;
@@ -196,6 +197,7 @@ static bool confirmed(const struct ctl *c, const char *domain)
 static int domain_delete(struct ctl *c, const char *domain)
 {
     uint64_t deleted = 0;
+    char count[HUMAN_MAX];
     bool more = true;
     if (!confirmed(c, domain))
         return ctl_fail("nothing was deleted: confirm with --yes");
@@ -212,7 +214,7 @@ static int domain_delete(struct ctl *c, const char *domain)
     if (c->json)
         printf("{\"deleted\": %" PRIu64 "}\n", deleted);
     else
-        printf("%" PRIu64 " messages deleted\n", deleted);
+        printf("%s deleted\n", human_count(deleted, "message", count));
     return more ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

@@ -77,8 +77,9 @@ static void node_print(const json_t *s)
     printf("node       %s, satchel %s, up %s\n", json_text(s, "node"), json_text(s, "version"),
            human_age(json_number(s, "uptime_s"), a));
     printf("health     %s%s%s\n", json_text(s, "reason"), good ? "" : ": ", json_text(s, "remedy"));
-    printf("bagged     %" PRIu64 " messages, %s, in %" PRIu64 " of %" PRIu64 " domains", json_count(queue, "messages"),
-           human_bytes(json_count(queue, "bytes"), a), json_count(queue, "domains"), json_count(s, "domains_served"));
+    printf("bagged     %s, %s, in %" PRIu64 " of %" PRIu64 " domains",
+           human_count(json_count(queue, "messages"), "message", b), human_bytes(json_count(queue, "bytes"), a),
+           json_count(queue, "domains"), json_count(s, "domains_served"));
     if (json_count(queue, "messages") > 0)
         printf(", the oldest %s", human_age(json_number(queue, "oldest_s"), b));
     printf("\nroom       %s for new mail; %" PRIu64 " segments in use, %" PRIu64 " spare\n",

@@ -74,7 +74,7 @@ bool ctl_json(const struct ctl *c, const json_t *answer)
 {
     if (!c->json)
         return false;
-    json_dumpf(answer, stdout, JSON_INDENT(2));
+    json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     fputc('\n', stdout);
     return true;
 }

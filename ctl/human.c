@@ -1,6 +1,7 @@
 /* human.c - numbers for people. */
 #include "ctl/human.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 const char *human_bytes(uint64_t bytes, char out_r[HUMAN_MAX])
@@ -28,5 +29,11 @@ const char *human_age(double seconds, char out_r[HUMAN_MAX])
         snprintf(out_r, HUMAN_MAX, "%lu min %lu s", m, rest);
     else
         snprintf(out_r, HUMAN_MAX, "%lu s", rest);
+    return out_r;
+}
+
+const char *human_count(uint64_t n, const char *noun, char out_r[HUMAN_MAX])
+{
+    snprintf(out_r, HUMAN_MAX, "%" PRIu64 " %s%s", n, noun, n == 1 ? "" : "s");
     return out_r;
 }

@@ -214,7 +214,8 @@ static void text_add(json_t *j, const char *key, struct slice s)
     json_object_set_new(j, key, v ? v : json_string(log_quote(s, quoted, sizeof quoted)));
 }
 
-static json_t *flags_json(uint16_t flags)
+/* "chunked,moved"; "-" for none. */
+static const char *flags_text(uint16_t flags, char out_r[64])
 {
     static const struct {
         uint16_t flag;
@@ -224,22 +225,26 @@ static json_t *flags_json(uint16_t flags)
                  {REC_F_FINAL, "final"},
                  {REC_F_8BIT, "8bit"},
                  {REC_F_UTF8, "utf8"}};
-    json_t *list = json_array();
+    strcpy(out_r, "-");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (flags & names[i].flag)
-            json_array_append_new(list, json_string(names[i].name));
+        if (!(flags & names[i].flag))
+            continue;
+        if (*out_r == '-')
+            *out_r = 0;
+        snprintf(out_r + strlen(out_r), 64 - strlen(out_r), "%s%s", *out_r ? "," : "", names[i].name);
     }
-    return list;
+    return out_r;
 }
 
 static json_t *record_json(const struct record *rec, uint64_t pos, uint32_t size)
 {
-    char id[MSGID_TEXT_MAX], name[16], at[48], time[CLOCK_RFC3339_MAX];
+    char id[MSGID_TEXT_MAX], name[16], at[48], time[CLOCK_RFC3339_MAX], flags[64];
     msgid_format(&rec->id, id);
     clock_rfc3339(rec->arrival_us, time);
     snprintf(at, sizeof at, "%" PRIu64 ":%" PRIu32, logpos_seg(pos), logpos_off(pos));
-    json_t *j = json_pack("{ss ss ss sI sI so}", "at", at, "type", offline_type_name(rec->type, name), "id", id,
-                          "bytes", (json_int_t)size, "body", (json_int_t)rec->body.n, "flags", flags_json(rec->flags));
+    json_t *j =
+        json_pack("{ss ss ss sI sI ss}", "at", at, "type", offline_type_name(rec->type, name), "id", id, "bytes",
+                  (json_int_t)size, "body", (json_int_t)rec->body.n, "flags", flags_text(rec->flags, flags));
     if (rec->arrival_us > 0)
         json_object_set_new(j, "arrival", json_string(time));
     text_add(j, "domain", meta_find(rec->meta, RT_DOMAIN));
