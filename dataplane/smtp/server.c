@@ -274,10 +274,13 @@ static void on_closed(void *session, enum conn_end how)
                                       [CONN_END_LOCAL] = "local",
                                       [CONN_END_SHUTDOWN] = "shutdown"};
     struct client *cl = session;
+    struct smtp_worker *w = cl->w;
     log_debug("smtp.closed", "client=%s by=%s messages=%u", cl->s.client, why[how], cl->s.messages);
     smtp_session_close(&cl->s);
     client_account(cl);
     pool_give(cl);
+    if (w->draining && !w->open) /* here too: after the last one no turn need ever come */
+        w->transport->ops->stop(w->transport);
 }
 
 /* ---- asked for by other threads, done at a turn */

@@ -401,6 +401,13 @@ static void shutdown_drains(void **state)
     assert_true(busy.closed);
     assert_false(w->t.stopped);
     hang_up(w, &busy);
+    assert_true(w->t.stopped); /* without another turn */
+}
+
+static void shutdown_of_an_idle_worker(void **state)
+{
+    struct world *w = *state;
+    smtp_worker_shutdown(w->w);
     w->t.app.turn(w->t.app.app);
     assert_true(w->t.stopped);
 }
@@ -472,6 +479,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(survives_a_client_that_leaves, setup, teardown),
         cmocka_unit_test_setup_teardown(timers_run, setup, teardown),
         cmocka_unit_test_setup_teardown(shutdown_drains, setup, teardown),
+        cmocka_unit_test_setup_teardown(shutdown_of_an_idle_worker, setup, teardown),
         cmocka_unit_test_setup_teardown(shutdown_has_an_end, setup, teardown),
         cmocka_unit_test_setup_teardown(reload_changes_limits, setup, teardown),
         cmocka_unit_test_setup_teardown(envelopes_have_a_budget, setup, teardown),
