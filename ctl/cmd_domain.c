@@ -124,7 +124,7 @@ static void domain_print(const json_t *dom)
     } else {
         puts("served       no: recipients are refused; mail that is bagged waits");
     }
-    printf("bagged       %" PRIu64 " messages, %s", json_count(bag, "messages"),
+    printf("bagged       %s, %s", human_count(json_count(bag, "messages"), "message", b),
            human_bytes(json_count(bag, "bytes"), a));
     if (json_count(bag, "messages") > 0)
         printf(", the oldest %s; %" PRIu64 " deferred, %" PRIu64 " held", human_age(json_number(bag, "oldest_s"), a),
