@@ -5,7 +5,7 @@
  * Writes a file once so that its blocks are allocated, then writes it again with O_DIRECT and O_DSYNC, one block at a
  * time, each durable before the next.  Prints one JSON object; removes the file. */
 #include "bench/lib/hist.h"
-#include "bench/lib/net.h"
+#include "bench/lib/sock.h"
 #include <err.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,11 +26,11 @@ static int open_file(const char *path)
 static void write_all(int fd, const char *block, size_t block_bytes, size_t total, struct hist *h)
 {
     for (size_t off = 0; off + block_bytes <= total; off += block_bytes) {
-        uint64_t begin = net_now_us();
+        uint64_t begin = sock_now_us();
         if (pwrite(fd, block, block_bytes, (off_t)off) != (ssize_t)block_bytes)
             err(1, "write");
         if (h)
-            hist_add(h, net_now_us() - begin);
+            hist_add(h, sock_now_us() - begin);
     }
 }
 
@@ -54,9 +54,9 @@ int main(int argc, char **argv)
     if (!h)
         errx(1, "out of memory");
     write_all(fd, block, block_bytes, total, NULL);
-    uint64_t begin = net_now_us();
+    uint64_t begin = sock_now_us();
     write_all(fd, block, block_bytes, total, h);
-    double s = (double)(net_now_us() - begin) / 1e6;
+    double s = (double)(sock_now_us() - begin) / 1e6;
     printf("{\"bytes\": %zu, \"block_bytes\": %zu, \"seconds\": %.3f, \"bytes_per_s\": %.0f, \"p50_us\": %lu, "
            "\"p99_us\": %lu}\n",
            total, block_bytes, s, (double)(h->n * block_bytes) / s, hist_quantile(h, .5), hist_quantile(h, .99));

@@ -128,7 +128,7 @@ static struct figures figures(const struct load_book *b)
     struct figures f = {.seconds = s};
     f.per_s = s > 0 ? n / s : 0;
     f.mb_per_s = f.per_s * (double)g.spec.mint.size_bytes / 1e6;
-    f.cpu_us = n > 0 ? (double)net_cpu_us() / n : 0;
+    f.cpu_us = n > 0 ? (double)sock_cpu_us() / n : 0;
     return f;
 }
 
@@ -311,8 +311,8 @@ int main(int argc, char **argv)
         usage(2);
     signal(SIGPIPE, SIG_IGN);
     name_run();
-    net_raise_files();
-    g.spec.target = net_parse(argv[optind]);
+    sock_raise_files();
+    g.spec.target = sock_parse(argv[optind]);
     if (g.idle)
         return load_idle(&g.spec.target, g.idle, g.spec.deadline_us);
     run_threads();

@@ -14,8 +14,8 @@
  *
  * It ends on SIGTERM or SIGINT too, and always prints one JSON object.  drain_s is the time between the answers to the
  * first and the last final dot.  One thread, epoll. */
-#include "bench/lib/net.h"
 #include "bench/lib/sinkconn.h"
+#include "bench/lib/sock.h"
 #include <err.h>
 #include <errno.h>
 #include <getopt.h>
@@ -125,7 +125,7 @@ static void client_read(struct sink *s, struct client *cl)
         client_close(s, cl);
         return;
     }
-    sinkconn_input(cl->conn, (size_t)n, net_now_us());
+    sinkconn_input(cl->conn, (size_t)n, sock_now_us());
     client_send(s, cl);
     if (cl->fd >= 0)
         client_delay(s, cl);
@@ -176,7 +176,7 @@ static void print_summary(const struct sink *s)
     fprintf(f, " \"distinct\": %lu, \"duplicates\": %lu, \"inversions\": %lu, \"fifo_violations\": %lu,\n", c.distinct,
             c.duplicates, c.inversions, c.fifo_violations);
     fprintf(f, " \"unnumbered\": %lu, \"drain_s\": %.6f, \"messages_per_s\": %.1f, \"cpu_us\": %lu,\n \"replies\": ",
-            c.unnumbered, drain, drain > 0 ? (double)p->accepted / drain : 0, net_cpu_us());
+            c.unnumbered, drain, drain > 0 ? (double)p->accepted / drain : 0, sock_cpu_us());
     tally_print(&p->replies, f);
     fprintf(f, "}\n");
     if (fflush(f) || (s->out && fclose(f)))
@@ -212,13 +212,13 @@ static void serve(struct sink *s)
 {
     struct epoll_event ev[EVENTS];
     while (!s->stop) {
-        uint64_t now = net_now_us();
+        uint64_t now = sock_now_us();
         if (now >= s->deadline_us || (s->until && s->policy.accepted >= s->until))
             break;
         int n = epoll_wait(s->ep, ev, EVENTS, timeout_ms(s, now));
         for (int i = 0; i < n; i++)
             on_event(s, &ev[i]);
-        wake_due(s, net_now_us());
+        wake_due(s, sock_now_us());
         reap(s);
     }
 }
@@ -232,18 +232,18 @@ static void watch_special(struct sink *s, int fd, void *tag)
 
 static void start(struct sink *s, const char *address)
 {
-    struct net_addr a = net_parse(address);
+    struct sock_addr a = sock_parse(address);
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    net_raise_files();
+    sock_raise_files();
     s->policy.seen = seen_open();
     s->signals = signalfd(-1, &set, SFD_CLOEXEC);
     s->ep = epoll_create1(EPOLL_CLOEXEC);
-    s->listener = net_listen(&a, 1024);
+    s->listener = sock_listen(&a, 1024);
     watch_special(s, s->listener, &s->listener);
     watch_special(s, s->signals, &s->signals);
 }
@@ -323,7 +323,7 @@ int main(int argc, char **argv)
         option(&s, o);
     if (optind != argc - 1 || s.policy.dot_every == 0)
         option(&s, '?');
-    s.deadline_us += net_now_us();
+    s.deadline_us += sock_now_us();
     start(&s, argv[optind]);
     serve(&s);
     print_summary(&s);

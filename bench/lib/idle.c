@@ -19,7 +19,7 @@ struct idler {
 };
 
 struct idle {
-    const struct net_addr *target;
+    const struct sock_addr *target;
     struct idler *all;
     unsigned n, begun, standing, failed, lost;
     int ep, signals;
@@ -29,7 +29,7 @@ struct idle {
 static void idler_connect(struct idle *d)
 {
     struct idler *i = &d->all[d->begun++];
-    i->fd = net_connect(d->target);
+    i->fd = sock_connect(d->target);
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = i};
     if (i->fd < 0 || epoll_ctl(d->ep, EPOLL_CTL_ADD, i->fd, &ev))
         d->failed++;
@@ -76,7 +76,7 @@ static void idle_open(struct idle *d)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    if (net_raise_files() < d->n + 64)
+    if (sock_raise_files() < d->n + 64)
         warnx("the limit of open files is below %u", d->n + 64);
     d->ep = epoll_create1(EPOLL_CLOEXEC);
     d->signals = signalfd(-1, &set, SFD_CLOEXEC);
@@ -108,17 +108,17 @@ static void turn(struct idle *d, int timeout_ms)
         on_event(d, ev[i].data.ptr);
 }
 
-int load_idle(const struct net_addr *target, unsigned n, uint64_t deadline_us)
+int load_idle(const struct sock_addr *target, unsigned n, uint64_t deadline_us)
 {
     struct idle d = {.target = target, .n = n};
-    uint64_t begin = net_now_us(), end = begin + deadline_us;
+    uint64_t begin = sock_now_us(), end = begin + deadline_us;
     idle_open(&d);
-    while (!d.stop && d.standing + d.failed < n && net_now_us() < end)
+    while (!d.stop && d.standing + d.failed < n && sock_now_us() < end)
         turn(&d, 100);
     printf("{\"idle\": %u, \"failed\": %u, \"seconds\": %.3f}\n", d.standing, d.failed,
-           (double)(net_now_us() - begin) / 1e6);
+           (double)(sock_now_us() - begin) / 1e6);
     fflush(stdout);
-    while (!d.stop && net_now_us() < end)
+    while (!d.stop && sock_now_us() < end)
         turn(&d, 100);
     printf("{\"open\": %u, \"lost\": %u}\n", d.standing - d.lost, d.lost);
     free(d.all);

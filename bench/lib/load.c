@@ -62,7 +62,7 @@ static void slot_connect(struct load *l, struct slot *s, uint64_t now)
         slot_over(l, s);
         return;
     }
-    s->fd = net_connect(&l->spec->target);
+    s->fd = sock_connect(&l->spec->target);
     if (s->fd < 0) {
         l->r->connect_failures++;
         slot_sleep(l, s, now + PAUSE_CONNECT_US);
@@ -114,7 +114,7 @@ static void slot_send(struct load *l, struct slot *s)
             slot_watch(l, s, errno == EAGAIN);
             return;
         }
-        loadconn_sent(c, (size_t)n, net_now_us());
+        loadconn_sent(c, (size_t)n, sock_now_us());
     }
     slot_watch(l, s, false);
 }
@@ -146,7 +146,7 @@ static void slot_read(struct load *l, struct slot *s)
     ssize_t n = recv(s->fd, buf, sizeof buf, 0);
     if (n < 0 && errno == EAGAIN)
         return;
-    uint64_t now = net_now_us();
+    uint64_t now = sock_now_us();
     if (n <= 0 || !loadconn_input(&s->conn, buf, (size_t)n, now)) {
         slot_closed(l, s, now);
         return;
@@ -231,7 +231,7 @@ static void loop(struct load *l)
 {
     struct epoll_event ev[EVENTS];
     while (l->live) {
-        uint64_t now = net_now_us();
+        uint64_t now = sock_now_us();
         if (now >= l->deadline_us) {
             l->r->timed_out = true;
             break;
@@ -261,7 +261,7 @@ static void open_book(struct load_book *b, const struct load_spec *spec)
 
 static void start(struct load *l)
 {
-    uint64_t now = net_now_us();
+    uint64_t now = sock_now_us();
     l->ep = epoll_create1(EPOLL_CLOEXEC);
     l->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};

@@ -1,10 +1,10 @@
 /* load.h - one thread of load: sessions on epoll, paced and bounded. */
 #pragma once
 #include "bench/lib/loadconn.h"
-#include "bench/lib/net.h"
+#include "bench/lib/sock.h"
 
 struct load_spec {
-    struct net_addr target;
+    struct sock_addr target;
     unsigned connections, per_session;
     bool pipelining, deep;
     bool retry;           /* connect again when the server is away, until the deadline */
@@ -29,4 +29,4 @@ void load_run(const struct load_spec *spec, struct load_result *r);
 /* Opens n sessions, greets with EHLO, and holds them open until stdin ends, SIGTERM comes or deadline_us has passed.
  * Prints one JSON line as soon as all stand ({"idle": n, "failed": f, "seconds": s}) and one at the end with how many
  * were still open.  0, or 1 when not all stood. */
-int load_idle(const struct net_addr *target, unsigned n, uint64_t deadline_us);
+int load_idle(const struct sock_addr *target, unsigned n, uint64_t deadline_us);

@@ -1,5 +1,5 @@
-/* net.c - the few socket calls that the bench programs share. */
-#include "bench/lib/net.h"
+/* sock.c - the few socket calls that the bench programs share. */
+#include "bench/lib/sock.h"
 #include <err.h>
 #include <errno.h>
 #include <netdb.h>
@@ -25,7 +25,7 @@ static void split(const char *text, char host[256], char port[16])
     memcpy(port, colon + 1, strlen(colon + 1) + 1);
 }
 
-struct net_addr net_parse(const char *host_port)
+struct sock_addr sock_parse(const char *host_port)
 {
     char host[256], port[16];
     split(host_port, host, port);
@@ -33,13 +33,13 @@ struct net_addr net_parse(const char *host_port)
     int rc = getaddrinfo(host, port, &hints, &list);
     if (rc)
         errx(2, "%s: %s", host_port, gai_strerror(rc));
-    struct net_addr a = {.n = list->ai_addrlen};
+    struct sock_addr a = {.n = list->ai_addrlen};
     memcpy(&a.sa, list->ai_addr, list->ai_addrlen);
     freeaddrinfo(list);
     return a;
 }
 
-int net_listen(const struct net_addr *a, int backlog)
+int sock_listen(const struct sock_addr *a, int backlog)
 {
     int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
     if (fd < 0)
@@ -50,7 +50,7 @@ int net_listen(const struct net_addr *a, int backlog)
     return fd;
 }
 
-int net_connect(const struct net_addr *a)
+int sock_connect(const struct sock_addr *a)
 {
     int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
     if (fd < 0)
@@ -63,14 +63,14 @@ int net_connect(const struct net_addr *a)
     return rc;
 }
 
-uint64_t net_now_us(void)
+uint64_t sock_now_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-uint64_t net_cpu_us(void)
+uint64_t sock_cpu_us(void)
 {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
@@ -78,7 +78,7 @@ uint64_t net_cpu_us(void)
            (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
-uint64_t net_raise_files(void)
+uint64_t sock_raise_files(void)
 {
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r))
