@@ -1,0 +1,239 @@
+/* test_disk.c - the real disk, with each engine: writes, order of what is reported, files, waking. */
+#include "spool/base/err.h"
+#include "spool/segment/disk.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { FILE_BYTES = 1 << 20 };
+
+struct fixture {
+    char dir[64];
+    struct disk *disk;
+    enum disk_engine engine;
+    uint8_t *buf;
+    int done, res;
+};
+
+static int setup(void **state, enum disk_engine engine)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    mkdir("build", 0755);
+    snprintf(f->dir, sizeof f->dir, "build/disk-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    f->engine = engine;
+    f->buf = aligned_alloc(DISK_ALIGN, FILE_BYTES);
+    for (size_t i = 0; i < FILE_BYTES; i++)
+        f->buf[i] = (uint8_t)(i * 7 >> 2);
+    *state = f;
+    int rc = disk_file_open(&f->disk, f->dir, engine);
+    if (rc && engine == DISK_URING) {
+        f->disk = NULL; /* the machine has no io_uring: the tests skip */
+        return 0;
+    }
+    return rc;
+}
+
+static int setup_uring(void **state)
+{
+    return setup(state, DISK_URING);
+}
+
+static int setup_sync(void **state)
+{
+    return setup(state, DISK_SYNC);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    if (f->disk)
+        f->disk->ops->destroy(f->disk);
+    DIR *d = opendir(f->dir);
+    for (struct dirent *e; (e = readdir(d));)
+        unlinkat(dirfd(d), e->d_name, 0);
+    closedir(d);
+    rmdir(f->dir);
+    free(f->buf);
+    free(f);
+    return 0;
+}
+
+static struct fixture *begin(void **state)
+{
+    struct fixture *f = *state;
+    if (!f->disk)
+        skip();
+    return f;
+}
+
+static void on_done(struct disk_io *io, int res)
+{
+    struct fixture *f = io->arg;
+    f->done++;
+    f->res = res;
+}
+
+static void submit(struct fixture *f, struct disk_io *io, int file, uint64_t off, const void *buf, size_t n, bool sync)
+{
+    *io = (struct disk_io){.file = file, .off = off, .buf = buf, .n = n, .sync = sync, .done = on_done, .arg = f};
+    f->disk->ops->submit(f->disk, io);
+}
+
+static void wait_done(struct fixture *f, int n)
+{
+    for (int i = 0; i < 1000 && f->done < n; i++)
+        f->disk->ops->poll(f->disk, 10000);
+    assert_int_equal(f->done, n);
+}
+
+static void test_write_and_read_back(void **state)
+{
+    struct fixture *f = begin(state);
+    uint8_t back[8192];
+    int file = f->disk->ops->create(f->disk, "a", FILE_BYTES, true);
+    assert_true(file >= 0);
+    struct disk_io io[4];
+    for (int i = 0; i < 4; i++) /* with and without sync, several at once */
+        submit(f, &io[i], file, (uint64_t)i * 65536, f->buf + (size_t)i * 8192, 8192, i != 1);
+    assert_int_equal(f->done, 0); /* never before poll */
+    wait_done(f, 4);
+    assert_int_equal(f->res, 0);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(f->disk->ops->read(f->disk, file, (uint64_t)i * 65536, back, 8192), 8192);
+        assert_memory_equal(back, f->buf + (size_t)i * 8192, 8192);
+    }
+    assert_int_equal(f->disk->ops->read(f->disk, file, FILE_BYTES - 100, back, 8192), 100);
+    f->disk->ops->close(f->disk, file);
+    uint64_t size;
+    file = f->disk->ops->open(f->disk, "a", &size);
+    assert_int_equal(size, FILE_BYTES);
+    submit(f, &io[0], file, 4096, f->buf, 4096, true); /* the first sync after an open is an fdatasync */
+    wait_done(f, 5);
+    submit(f, &io[0], file, 8192, f->buf, 4096, true);
+    wait_done(f, 6);
+    assert_int_equal(f->res, 0);
+}
+
+/* RLIMIT_FSIZE makes the kernel write short at the limit, and fail behind it. */
+static void test_short_write_is_no_success(void **state)
+{
+    struct fixture *f = begin(state);
+    int file = f->disk->ops->create(f->disk, "a", FILE_BYTES, true);
+    struct rlimit was, low = {0};
+    getrlimit(RLIMIT_FSIZE, &was);
+    low.rlim_cur = FILE_BYTES / 2 + 512; /* also not aligned for O_DIRECT */
+    low.rlim_max = was.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &low);
+    for (int i = 0; i < 2; i++) { /* linked to its sync, and with RWF_DSYNC */
+        struct disk_io io;
+        submit(f, &io, file, FILE_BYTES / 2 - 4096, f->buf, 16384, true);
+        wait_done(f, i + 1);
+        assert_true(f->res < 0);
+    }
+    setrlimit(RLIMIT_FSIZE, &was);
+}
+
+static void test_files(void **state)
+{
+    struct fixture *f = begin(state);
+    const struct disk_ops *ops = f->disk->ops;
+    char back[32];
+    uint64_t size;
+    assert_int_equal(ops->open(f->disk, "none", &size), -SATCHEL_ENOENT);
+    assert_int_equal(ops->get(f->disk, "none", back, sizeof back), -SATCHEL_ENOENT);
+    assert_int_equal(ops->put(f->disk, "small", SLICE_LIT("first content")), 0);
+    assert_int_equal(ops->put(f->disk, "small", SLICE_LIT("second")), 0);
+    assert_int_equal(ops->get(f->disk, "small", back, sizeof back), 6);
+    assert_memory_equal(back, "second", 6);
+    int file = ops->create(f->disk, "a", 65536, false);
+    assert_true(file >= 0);
+    assert_int_equal(ops->create(f->disk, "a", 65536, false), -SATCHEL_EEXIST);
+    assert_int_equal(ops->remove(f->disk, "a"), 0);
+    assert_int_equal(ops->read(f->disk, file, 0, back, sizeof back), sizeof back); /* the handle stays good */
+    ops->close(f->disk, file);
+    assert_int_equal(ops->remove(f->disk, "a"), -SATCHEL_ENOENT);
+    assert_int_equal(ops->create(f->disk, "huge", ops->room(f->disk) * 2 + (1ull << 30), false), -SATCHEL_EFULL);
+    assert_int_equal(ops->open(f->disk, "huge", &size), -SATCHEL_ENOENT);
+}
+
+static void count(void *arg, const char *name, uint64_t size)
+{
+    (void)name;
+    *(uint64_t *)arg += size;
+}
+
+static void test_list(void **state)
+{
+    struct fixture *f = begin(state);
+    f->disk->ops->put(f->disk, "a", SLICE_LIT("1234"));
+    f->disk->ops->put(f->disk, "b", SLICE_LIT("12345"));
+    for (int i = 0; i < 2; i++) {
+        uint64_t sum = 0;
+        assert_int_equal(f->disk->ops->list(f->disk, count, &sum), 0);
+        assert_int_equal(sum, 9);
+    }
+}
+
+static uint64_t now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+}
+
+static void test_poll_wakes_and_times_out(void **state)
+{
+    struct fixture *f = begin(state);
+    uint64_t t = now_us();
+    f->disk->ops->poll(f->disk, 20000);
+    assert_true(now_us() - t >= 15000);
+    f->disk->wake_fd = eventfd(0, EFD_NONBLOCK);
+    for (int i = 0; i < 3; i++) {
+        eventfd_t v;
+        eventfd_write(f->disk->wake_fd, 1);
+        t = now_us();
+        f->disk->ops->poll(f->disk, 10000000);
+        assert_true(now_us() - t < 5000000);
+        eventfd_read(f->disk->wake_fd, &v);
+    }
+    close(f->disk->wake_fd);
+}
+
+/* Destroying waits for the kernel to let go of the buffers, and closes nothing that is not its own. */
+static void test_destroy_with_writes_under_way(void **state)
+{
+    struct fixture *f = begin(state);
+    int file = f->disk->ops->create(f->disk, "a", FILE_BYTES, false), before = fcntl(0, F_GETFD);
+    struct disk_io io;
+    submit(f, &io, file, 0, f->buf, FILE_BYTES, true);
+    f->disk->ops->destroy(f->disk);
+    f->disk = NULL;
+    assert_int_equal(f->done, 0);
+    assert_int_equal(fcntl(0, F_GETFD), before);
+}
+
+int main(void)
+{
+#define T(name)                                                                                                        \
+    cmocka_unit_test_setup_teardown(name, setup_uring, teardown),                                                      \
+        cmocka_unit_test_setup_teardown(name, setup_sync, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_write_and_read_back),      T(test_short_write_is_no_success),     T(test_files), T(test_list),
+        T(test_poll_wakes_and_times_out), T(test_destroy_with_writes_under_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
