@@ -449,7 +449,7 @@ void bag_run(struct bag *b)
     if (b->st.state != RELAY_HELD) {
         feed_ready(b);
         connect_more(b);
-        if (open_now(b) == 0 && !bagstate_may_send(&b->st) && b->todo.head)
+        if (open_now(b) == 0 && b->todo.head)
             bag_release_all(b); /* claimed for a probe whose time has not come */
     }
     bool quiet = !b->todo.head && b->flight_n == 0;

@@ -500,6 +500,8 @@ static bool feed(struct conn *c)
         begin(c, x);
     else if (c->msgs_n == 0 && (turn_over || !bagstate_may_send(&b->st) || atomic_load(&c->r->stopping)))
         quit(c);
+    if (!x && c->msgs_n == 0)
+        bag_soon(c->bag); /* it may be empty now, or have mail that is due later */
     return x != NULL;
 }
 
