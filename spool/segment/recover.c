@@ -215,6 +215,14 @@ static int settle(struct recovery *r)
     return slot_write_label(r->slots, r->slot, bad ? LABEL_BOTH : LABEL_SEAL);
 }
 
+/* What a process wrote and did not live to sync can be read, and may still be lost with the next power cut.  Nothing is
+ * believed before it is durable: neither reported, nor counted in a seal.  The label says nothing new; its sync does.
+ */
+static int secure(struct recovery *r)
+{
+    return r->dry || r->slot->label.sealed ? 0 : slot_write_label(r->slots, r->slot, LABEL_BOTH);
+}
+
 static int recover_segment(struct recovery *r)
 {
     const struct seg_label *l = &r->slot->label;
@@ -227,7 +235,9 @@ static int recover_segment(struct recovery *r)
             damage(r, (uint32_t)i * DISK_ALIGN, (uint32_t)(i + 1) * DISK_ALIGN);
     r->stats->segments++;
     bool skip = l->sealed && l->seg < logpos_seg(r->from);
-    rc = skip ? 0 : walk(r);
+    rc = secure(r);
+    if (rc == 0 && !skip)
+        rc = walk(r);
     if (rc == 0)
         rc = settle(r);
     slot_close(r->slots, r->slot);
