@@ -378,7 +378,7 @@ size_t seglog_segments(const struct seglog *l, uint64_t *segs_r, size_t cap)
             segs_r[n] = t->label.seg;
         n++;
     }
-    if (n)
+    if (n > 1 && cap > 1)
         qsort(segs_r, n < cap ? n : cap, sizeof *segs_r, ascending);
     return n;
 }
