@@ -213,7 +213,7 @@ static int domain_delete(struct ctl *c, const char *domain)
     free(name);
     if (c->json)
         printf("{\"deleted\": %" PRIu64 "}\n", deleted);
-    else
+    else if (!more || deleted > 0)
         printf("%s deleted\n", human_count(deleted, "message", count));
     return more ? EXIT_FAILURE : EXIT_SUCCESS;
 }
