@@ -78,9 +78,10 @@ int seglog_open(struct seglog **l_r, const struct seglog_config *cfg, struct dis
 /* Reads everything as seglog_open does and changes nothing on the disk (for `spool check` and `spool dump`). */
 int seglog_scan(struct disk *disk, const struct seglog_replay *replay, uint64_t from,
                 struct seglog_open_stats *stats_r);
-/* With nothing in flight: writes an empty group that marks all before it durable, closes the files. NULL is allowed. */
+/* Writes what is open, waits for what is in flight, and seals the segment: all in it is durable.  NULL is allowed. */
 void seglog_close(struct seglog **l);
-/* Forgets everything without a write, as a crash would (tests). Entries' done are not run. */
+/* Forgets everything without a write, as a crash would (tests).  Entries' done are not run.  What the disk is writing
+ * is waited for (at most 5 s), since the buffers are the log's. */
 void seglog_drop(struct seglog **l);
 
 /* Takes an entry into the open group.  0: done will run.  Otherwise nothing was taken:
@@ -91,8 +92,9 @@ int seglog_append(struct seglog *l, struct seglog_entry *e);
 void seglog_turn(struct seglog *l);
 /* Boot clock at which seglog_turn has something to do; UINT64_MAX: nothing until an append or a completion; 0: now. */
 uint64_t seglog_next_us(const struct seglog *l);
-/* Spare segments are missing and the log is idle: makes at most one (synchronous, bounded by the disk's speed). true:
- * did one. A zero return means there is nothing to do. */
+/* While the log is idle and spare segments are missing: one step of pre-writing one (create it, 1 MiB of zeros, its
+ * label).  Steps are submitted, not waited for: mail that comes meanwhile goes on.  true: did one, call again after
+ * disk poll.  false: nothing to do, or a step is still under way. */
 bool seglog_refill(struct seglog *l);
 /* Nothing open, nothing in flight. */
 bool seglog_idle(const struct seglog *l);
