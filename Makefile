@@ -68,6 +68,9 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
 .PHONY: unit
 unit: $(UNIT)
 
+# ---- each kind of test, and the benchmark, brings its own rules
+include tests/smtp/rules.mk tests/sim/rules.mk tests/ledger/rules.mk bench/rules.mk
+
 # ---- run it
 .PHONY: run
 run: deps all
@@ -101,7 +104,7 @@ TSAN_TESTS := $(filter $(UNIT_SRC:tests/unit/%.c=%),test_spool test_transport te
 .PHONY: test-run
 test-run:
 	$(Q)tests/run.py --seconds 900 $(HOUSE_SUITES) lint=tests/house/check_lint $(call unit_suites,,$(BUILD)) \
-	    $(call unit_suites,asan-,build-asan) $(foreach t,$(TSAN_TESTS),tsan-$(t)=build-tsan/tests/unit/$(t)) \
+	    $(call unit_suites,asan-,build-asan) $(foreach t,$(TSAN_TESTS),'tsan-$(t)=TSAN_OPTIONS=suppressions=tests/tsan.supp build-tsan/tests/unit/$(t)') \
 	    "smtp=$(SMTP_RUN)" "sim=$(SIM_RUN)" "ledger=$(LEDGER_RUN)"
 
 .PHONY: lint
@@ -143,5 +146,4 @@ help:
 	@echo "make docs       writes the pages that are made from tables"
 	@echo "make install    PREFIX=/usr/local DESTDIR="
 
--include tests/smtp/rules.mk tests/sim/rules.mk tests/ledger/rules.mk bench/rules.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
