@@ -80,9 +80,16 @@ static enum label_state decode(const uint8_t *p, int which, struct seg_label *l_
     return LABEL_GOOD;
 }
 
+/* The second says that the slot was freed after the segment that the first names: numbers only grow, and a spare that
+ * is being taken carries none above the one it gets. */
+static bool was_freed(const struct seg_label in[SEG_LABELS])
+{
+    return in[1].seg == 0 && in[1].next_seg > in[0].seg;
+}
+
 /* The two labels are written together, and the second once more to seal.  Where they differ, a write was cut: the
  * larger number wins, since treating a segment as used that was about to be a spare, or one that was about to be used,
- * loses nothing. */
+ * loses nothing.  Not so where only the second was freed: the first never says where the segment ends. */
 static void merge(const enum label_state st[SEG_LABELS], const struct seg_label in[SEG_LABELS],
                   struct seg_label_read *r_r)
 {
@@ -90,7 +97,7 @@ static void merge(const enum label_state st[SEG_LABELS], const struct seg_label 
     bool good0 = st[0] == LABEL_GOOD, good1 = st[1] == LABEL_GOOD;
     r_r->blank = st[0] == LABEL_BLANK && st[1] == LABEL_BLANK;
     r_r->lost = !good0 && !good1 && !r_r->blank;
-    if (good1 && (!good0 || in[1].seg >= in[0].seg))
+    if (good1 && (!good0 || in[1].seg >= in[0].seg || was_freed(in)))
         r_r->label = in[1];
     else if (good0)
         r_r->label = in[0];
