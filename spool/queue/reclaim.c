@@ -96,7 +96,8 @@ void queue_freed(struct queue *q, uint64_t seg, int res)
     if (!s || !s->freeing)
         return;
     s->freeing = false;
-    if (res == 0) {
+    /* not there: it was freed before, and the list of segments that brought it back was older than that */
+    if (res == 0 || res == -SATCHEL_ENOENT) {
         struct key k = key_seg(seg);
         store_del(&q->store, &k);
         segs_drop(&q->segs, seg);
