@@ -143,17 +143,23 @@ static void pump(struct house *h)
 
 /* ---- out of the log, into the queue */
 
+/* Compaction holds a message while it writes it again; not so while it moves its DONE or DEFER. */
+static bool is_move(const struct record *rec)
+{
+    return (rec->flags & REC_F_MOVED) && (rec->type == REC_MSG || rec->type == REC_CHUNK);
+}
+
 static void note_applied(struct house_job *j)
 {
     struct sim_msg *m = job_msg(j);
     const struct record *rec = &j->entry->rec;
     if (!m)
         return;
-    if ((rec->flags & REC_F_MOVED) && m->moving > 0)
+    if (is_move(rec) && m->moving > 0)
         m->moving--;
     if (rec->type == REC_MSG && j->res == 0)
         m->applied = true;
-    if ((rec->type != REC_DONE && rec->type != REC_DEFER) || m->ending == 0)
+    if ((rec->type != REC_DONE && rec->type != REC_DEFER) || (rec->flags & REC_F_MOVED) || m->ending == 0)
         return;
     if (j->res == 0 && rec->type == REC_DEFER) {
         m->due_us = m->next_due_us;
@@ -263,12 +269,12 @@ static int port_append(void *ctx, struct seglog_entry *e)
 {
     struct house *h = ctx;
     struct sim_msg *m = ledger_find(h->ledger, &e->rec.id);
-    bool moved = e->rec.flags & REC_F_MOVED, ends = !moved && (e->rec.type == REC_DONE || e->rec.type == REC_DEFER);
+    bool ends = !(e->rec.flags & REC_F_MOVED) && (e->rec.type == REC_DONE || e->rec.type == REC_DEFER);
     int res = house_append(h, e);
     trace("queue appends type %u flags %x msg %d: %d", e->rec.type, e->rec.flags, m ? (int)m->number : -1, res);
     if (res != 0 || !m)
         return res;
-    m->moving += moved;
+    m->moving += is_move(&e->rec);
     m->ending += ends;
     return 0;
 }
@@ -379,6 +385,10 @@ void house_abandon(struct house *h)
 void house_close(struct house *h, bool flush_index)
 {
     house_settle(h);
+    if (simdisk_dead(h->sd) || house_fenced(h)) {
+        house_drop(h);
+        return;
+    }
     if (flush_index && h->ix->ops->flush(h->ix) != 0)
         history_fail("the index does not flush");
     seglog_close(&h->log);
@@ -386,6 +396,7 @@ void house_close(struct house *h, bool flush_index)
     close_readers(h);
     if (!flush_index)
         index_ram_crash(h->ix, 0);
+    simdisk_power_on(h->sd); /* it may have died in the last write of the close */
 }
 
 void house_lose_index(struct house *h)

@@ -58,39 +58,48 @@ void sim_body(const struct sim_msg *m, uint64_t off, uint8_t *out_r, size_t n)
 
 /* ---- durable records */
 
+static void durable_end(struct sim_msg *m, uint32_t item, enum item_end end)
+{
+    if (end == ITEM_LIVE)
+        return;
+    if (!(m->items[item].asked & 1u << end))
+        history_fail("a record ends message %u item %u in a way nobody asked for", m->number, item);
+    if (m->items[item].final == ITEM_LIVE)
+        m->items[item].final = (uint8_t)end;
+}
+
 static void durable_result(struct sim_msg *m, struct slice value)
 {
     uint32_t item;
     enum item_end end;
     struct smtp_status st;
-    if (result_parse(value, &item, &end, &st) != 0 || item >= m->items_n) {
+    if (result_parse(value, &item, &end, &st) != 0 || item >= m->items_n)
         history_fail("a DONE of message %u names an item it has not", m->number);
-        return;
-    }
-    if (end == ITEM_LIVE)
-        return;
-    if (!(m->items[item].asked & 1u << end))
-        history_fail("a DONE ends message %u item %u in a way nobody asked for", m->number, item);
-    if (m->items[item].final == ITEM_LIVE)
-        m->items[item].final = (uint8_t)end;
+    else
+        durable_end(m, item, end);
 }
 
+/* A state names the ends of all items: it may outlive the DONE that it was written with. */
 static void durable_state(struct sim_msg *m, struct slice value)
 {
     struct msg_state s;
-    if (state_decode(value, &s) != 0)
-        history_fail("a DEFER of message %u has no readable state", m->number);
-    else if (s.seq > m->seq)
+    if (state_decode(value, &s) != 0 || s.items != m->items_n) {
+        history_fail("a state of message %u is not readable", m->number);
+        return;
+    }
+    for (uint32_t i = 0; i < m->items_n; i++)
+        durable_end(m, i, state_end(&s, i));
+    if (s.seq > m->seq)
         m->seq = s.seq;
 }
 
 void ledger_durable(struct ledger *g, const struct record *rec)
 {
-    if (rec->type != REC_DONE && rec->type != REC_DEFER)
+    if (rec->type != REC_DONE && rec->type != REC_DEFER && rec->type != REC_MSG)
         return;
     struct sim_msg *m = ledger_find(g, &rec->id);
     if (!m) {
-        history_fail("a %s names a message that there never was", rec->type == REC_DONE ? "DONE" : "DEFER");
+        history_fail("a record of type %u names a message that there never was", rec->type);
         return;
     }
     struct wire_rd r = wire_rd(rec->meta);
@@ -121,7 +130,7 @@ static void check_item(struct check *c, const struct sim_msg *m, uint32_t i, enu
     if (end == ITEM_DELIVERED && !it->sunk)
         history_fail("message %u item %u counts as delivered, but the primary never got it", m->number, i);
     if (end == ITEM_LIVE && it->final != ITEM_LIVE && !c->g->tainted)
-        history_fail("message %u item %u came back although its DONE was durable", m->number, i);
+        history_fail("message %u item %u came back although its end was durable", m->number, i);
 }
 
 static void check_shape(const struct sim_msg *m, const struct queue_entry *e)
@@ -171,7 +180,7 @@ static bool check_entry(void *arg, const struct queue_entry *e)
     return !history.failed;
 }
 
-/* A message that the queue does not have: every item of it must have been ended by a durable DONE. */
+/* A message that the queue does not have: every item of it must have been ended by a durable record. */
 static void check_missing(struct sim_msg *m)
 {
     m->applied = m->claimed = false;
@@ -181,9 +190,8 @@ static void check_missing(struct sim_msg *m)
     for (uint32_t i = 0; i < m->items_n; i++) {
         const struct sim_item *it = &m->items[i];
         if (it->final == ITEM_LIVE)
-            history_fail(
-                "LOST: message %u item %u was acknowledged, is not in the queue, and no DONE of it was durable",
-                m->number, i);
+            history_fail("LOST: message %u item %u was acknowledged, is not in the queue, and no end of it was durable",
+                         m->number, i);
         if (it->final == ITEM_DELIVERED && !it->sunk)
             history_fail("LOST: message %u item %u is gone as delivered, but the primary never got it", m->number, i);
     }

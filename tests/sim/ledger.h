@@ -13,7 +13,7 @@
 
 struct sim_item {
     uint8_t asked; /* bit e: the workload finished it with enum item_end e */
-    uint8_t final; /* enum item_end of a durable DONE; ITEM_LIVE: none */
+    uint8_t final; /* enum item_end, as a durable DONE or state says */
     bool sunk;     /* the primary has it */
 };
 
@@ -56,7 +56,7 @@ struct slice sim_domain(uint32_t domain);
 /* The bytes of a message's body: every byte follows from message and offset. */
 void sim_body(const struct sim_msg *m, uint64_t off, uint8_t *out_r, size_t n);
 
-/* A DONE or DEFER became durable: only what was asked for, only of a message there is. */
+/* A record became durable: it ends only what was asked for, only of a message there is. */
 void ledger_durable(struct ledger *g, const struct record *rec);
 /* Invariants 1 and 3 against the queue after a start; what the queue says becomes the state to go on from. */
 void ledger_check(struct ledger *g, struct queue *q);

@@ -71,7 +71,7 @@ static void configure(struct work *w)
 /* A start needs room for its reserve. Where the disk has none, the operator makes some, as the error asks. */
 static bool make_room(struct work *w)
 {
-    trace("---- no room to start: the operator makes some");
+    trace("---- the operator makes room");
     w->capacity += 4 * SEGMENT_BYTES;
     simdisk_resize(w->sd, w->capacity);
     if (w->h.log_config.max_bytes)
@@ -220,6 +220,7 @@ static void flip_bits(struct work *w)
     w->ledger->tainted = flips > 0;
     uint32_t damaged = mark_damaged(w, places, n);
     bool scanned = chance(w->rng, 60);
+    make_room(w); /* for the quarantine */
     trace("---- %u messages damaged, index %s", damaged, scanned ? "lost" : "kept");
     if (scanned)
         house_lose_index(&w->h);
@@ -233,6 +234,20 @@ out:
 
 /* ---- the end */
 
+/* A full disk drains with its reserve.  Restarts on a full disk may have used that up: each ends a segment early.  Then
+ * the log refuses mail and says so, and it takes the operator to make room. */
+static void need_reserve(struct work *w)
+{
+    struct seglog_info info;
+    seglog_info(w->h.log, &info);
+    if (info.spare_segments >= w->h.log_config.reserve_segments)
+        return;
+    house_close(&w->h, true);
+    make_room(w);
+    if (boot(w, plan_none()))
+        work_begin(w);
+}
+
 static void last_life(struct work *w)
 {
     if (chance(w->rng, 50))
@@ -240,6 +255,7 @@ static void last_life(struct work *w)
     if (!boot(w, plan_none()))
         return;
     work_begin(w);
+    need_reserve(w);
     work_drain(w);
     if (history.failed)
         return;

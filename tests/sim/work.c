@@ -25,6 +25,7 @@ static void flush_domain(struct work *w, uint32_t domain)
 {
     trace("flush domain %u", domain);
     queue_flush_domain(w->h.q, sim_domain(domain));
+    w->flushed[domain] = w->ledger->msgs_n;
     for (uint32_t i = 0; i < w->ledger->msgs_n; i++) {
         struct sim_msg *m = &w->ledger->msgs[i];
         if (m->domain == domain && m->applied && !m->claimed)
@@ -104,6 +105,7 @@ void work_begin(struct work *w)
 {
     memset(w->accepts, 0, sizeof w->accepts);
     memset(w->claims, 0, sizeof w->claims);
+    memset(w->flushed, 0, sizeof w->flushed);
 }
 
 /* ---- draining */

@@ -26,6 +26,7 @@ struct work {
     struct simdisk *sd;
     struct rng *rng;
     uint64_t capacity;
+    uint32_t flushed[SIM_DOMAINS]; /* messages below this number were there at the last flush */
     struct work_accept accepts[WORK_ACCEPTS];
     struct work_claim claims[WORK_CLAIMS];
 };
