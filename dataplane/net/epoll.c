@@ -13,7 +13,7 @@
 enum { EVENTS = 256, READS_MAX = 4, RECV_TIGHT = 1024 };
 
 /* Low bits of epoll_data; the rest is a struct kconn, or an index. */
-enum tag { TAG_CONN, TAG_LISTEN, TAG_WATCH, TAG_MASK = 7 };
+enum tag { TAG_CONN = 0, TAG_LISTEN, TAG_WATCH, TAG_MASK = 7 };
 
 /* READY: there may be bytes. LAST: the peer's FIN may be among them, so read until 0. */
 enum { RX_READY = 1, RX_LAST = 2 };
@@ -171,7 +171,7 @@ static void poller_event(struct kernel *k, const struct epoll_event *ev)
     uint64_t data = ev->data.u64;
     switch ((enum tag)(data & TAG_MASK)) {
     case TAG_CONN:
-        poller_on_conn((struct kconn *)(uintptr_t)data, ev->events);
+        poller_on_conn(ev->data.ptr, ev->events);
         break;
     case TAG_LISTEN:
         poller_accept(k, data >> 3);

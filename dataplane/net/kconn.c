@@ -151,9 +151,7 @@ void kconn_input(struct kconn *c, struct hold *h)
     if (c->state != KCONN_OPEN) {
         kconn_read_away(c, h->n);
         hold_free(kconn_kernel(c), h);
-    } else if (c->held || !kconn_offers(c)) {
-        kconn_hold(c, h);
-    } else if (kconn_receive(c, h)) {
+    } else if (!c->held && kconn_offers(c) && kconn_receive(c, h)) {
         hold_free(kconn_kernel(c), h);
     } else {
         kconn_hold(c, h);

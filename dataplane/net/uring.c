@@ -55,22 +55,22 @@ static struct io_uring_sqe *uring_sqe(struct uring *u)
     return sqe;
 }
 
-static void uring_tag(struct io_uring_sqe *sqe, const void *p, enum op op)
+static uint64_t uring_key(const struct kconn *c, enum op op)
 {
-    io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)p | op);
+    return (uint64_t)(uintptr_t)c | op;
 }
 
-static void uring_tag_index(struct io_uring_sqe *sqe, size_t i, enum op op)
+static uint64_t uring_index_key(size_t i, enum op op)
 {
-    io_uring_sqe_set_data64(sqe, (uint64_t)i << 3 | op);
+    return (uint64_t)i << 3 | op;
 }
 
 /* Its own completion says nothing that the cancelled request's does not. */
-static void uring_cancel(struct uring *u, const void *p, enum op op)
+static void uring_cancel(struct uring *u, uint64_t key)
 {
     struct io_uring_sqe *sqe = uring_sqe(u);
-    io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)p | op, 0);
-    uring_tag(sqe, NULL, OP_IGNORE);
+    io_uring_prep_cancel64(sqe, key, 0);
+    io_uring_sqe_set_data64(sqe, OP_IGNORE);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
 
@@ -95,7 +95,7 @@ static void uring_recv(struct kconn *c, bool poll_first)
     sqe->buf_group = GROUP;
     if (poll_first)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
-    uring_tag(sqe, c, OP_RECV);
+    io_uring_sqe_set_data64(sqe, uring_key(c, OP_RECV));
     c->rx = RX_ON;
     c->ops++;
 }
@@ -117,7 +117,7 @@ static void uring_read_off(struct kconn *c)
     if (c->rx != RX_ON)
         return;
     c->rx = RX_STOPPING;
-    uring_cancel(uring_of(kconn_kernel(c)), c, OP_RECV);
+    uring_cancel(uring_of(kconn_kernel(c)), uring_key(c, OP_RECV));
 }
 
 static void uring_starve(struct uring *u, struct kconn *c)
@@ -200,7 +200,7 @@ static void uring_flush(struct kconn *c)
     struct slice s = sendq_front(&c->tx);
     struct io_uring_sqe *sqe = uring_sqe(uring_of(kconn_kernel(c)));
     io_uring_prep_send(sqe, c->fd, s.p, s.n, MSG_NOSIGNAL);
-    uring_tag(sqe, c, OP_SEND);
+    io_uring_sqe_set_data64(sqe, uring_key(c, OP_SEND));
     c->tx_busy = true;
     c->ops++;
 }
@@ -227,7 +227,7 @@ static void uring_accept(struct kernel *k, size_t i)
 {
     struct io_uring_sqe *sqe = uring_sqe(uring_of(k));
     io_uring_prep_multishot_accept(sqe, k->listen_fds[i], NULL, NULL, SOCK_CLOEXEC);
-    uring_tag_index(sqe, i, OP_ACCEPT);
+    io_uring_sqe_set_data64(sqe, uring_index_key(i, OP_ACCEPT));
     uring_of(k)->armed[i] = true;
 }
 
@@ -250,7 +250,7 @@ static void uring_accept_off(struct kernel *k)
         return;
     u->accepting = false;
     for (size_t i = 0; i < k->listen_n; i++)
-        uring_cancel(u, (const void *)(uintptr_t)(i << 3), OP_ACCEPT);
+        uring_cancel(u, uring_index_key(i, OP_ACCEPT));
     io_uring_submit(&u->ring); /* before the descriptors are closed */
 }
 
@@ -276,7 +276,7 @@ static void uring_poll(struct kernel *k, size_t i)
 {
     struct io_uring_sqe *sqe = uring_sqe(uring_of(k));
     io_uring_prep_poll_multishot(sqe, k->watch_fds[i], POLLIN);
-    uring_tag_index(sqe, i, OP_WATCH);
+    io_uring_sqe_set_data64(sqe, uring_index_key(i, OP_WATCH));
 }
 
 static void uring_on_watch(struct kernel *k, size_t i, int res, uint32_t flags)
@@ -288,22 +288,27 @@ static void uring_on_watch(struct kernel *k, size_t i, int res, uint32_t flags)
 
 /* ---- the turn */
 
+static struct kconn *uring_conn(const struct io_uring_cqe *cqe, enum op op)
+{
+    char *key = io_uring_cqe_get_data(cqe);
+    return (struct kconn *)(key - op);
+}
+
 static void uring_event(struct kernel *k, const struct io_uring_cqe *cqe)
 {
-    uint64_t data = cqe->user_data;
-    struct kconn *c = (struct kconn *)(uintptr_t)(data & ~(uint64_t)OP_MASK);
-    switch ((enum op)(data & OP_MASK)) {
+    uint64_t key = cqe->user_data;
+    switch ((enum op)(key & OP_MASK)) {
     case OP_RECV:
-        uring_on_recv(k, c, cqe->res, cqe->flags);
+        uring_on_recv(k, uring_conn(cqe, OP_RECV), cqe->res, cqe->flags);
         break;
     case OP_SEND:
-        uring_on_send(k, c, cqe->res);
+        uring_on_send(k, uring_conn(cqe, OP_SEND), cqe->res);
         break;
     case OP_ACCEPT:
-        uring_on_accept(k, data >> 3, cqe->res, cqe->flags);
+        uring_on_accept(k, key >> 3, cqe->res, cqe->flags);
         break;
     case OP_WATCH:
-        uring_on_watch(k, data >> 3, cqe->res, cqe->flags);
+        uring_on_watch(k, key >> 3, cqe->res, cqe->flags);
         break;
     case OP_IGNORE:
     case OP_MASK:
@@ -368,7 +373,7 @@ static void uring_detach(struct kconn *c)
 {
     uring_read_off(c);
     if (c->tx_busy)
-        uring_cancel(uring_of(kconn_kernel(c)), c, OP_SEND);
+        uring_cancel(uring_of(kconn_kernel(c)), uring_key(c, OP_SEND));
     uring_let_go(c);
 }
 
