@@ -24,10 +24,12 @@ static struct slice header_of(struct slice m)
 {
     if (m.n > DSN_HEADER_MAX)
         m.n = DSN_HEADER_MAX;
+    if (m.n == 0)
+        return SLICE_LIT("");
     const uint8_t *end = memmem(m.p, m.n, "\r\n\r\n", 4);
     if (end)
         return slice_of(m.p, (size_t)(end - m.p) + 2);
-    const uint8_t *nl = m.n ? memrchr(m.p, '\n', m.n) : NULL;
+    const uint8_t *nl = memrchr(m.p, '\n', m.n);
     return slice_of(m.p, nl ? (size_t)(nl - m.p) + 1 : 0);
 }
 

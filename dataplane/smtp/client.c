@@ -93,7 +93,7 @@ static uint8_t *buf_room(struct buf *b, size_t n)
 {
     if (b->head == b->tail)
         b->head = b->tail = 0;
-    if (b->cap - b->tail < n) {
+    if (b->cap - b->tail < n && b->head > 0) {
         memmove(b->p, b->p + b->head, b->tail - b->head);
         b->tail -= b->head;
         b->head = 0;
