@@ -10,7 +10,7 @@
 
 static int write_piece(struct disk_io *io, const struct disk_piece *p)
 {
-    struct iovec v = {(char *)(uintptr_t)io->buf + io->at, io->n - io->at};
+    struct iovec v = {(char *)io->buf + io->at, io->n - io->at};
     ssize_t n = pwritev2(p->fd, &v, 1, (off_t)(io->off + io->at), p->dsync ? RWF_DSYNC : 0);
     if (n < 0)
         return errno == EINTR ? 0 : -errno;

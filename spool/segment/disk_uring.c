@@ -24,9 +24,8 @@ struct uring_disk {
 /* io->state: how the write went out, or how its first half ended. */
 enum { IO_SINGLE, IO_LINKED, IO_LINKED_SHORT };
 
-/* user_data: the disk_io, with bit 0 set on the fdatasync; or WAKE. */
-static char wake_tag;
-#define WAKE ((uint64_t)(uintptr_t)&wake_tag)
+/* user_data: the disk_io, with bit 0 set on the fdatasync; or &wake_tag. */
+static _Alignas(struct disk_io) char wake_tag;
 
 int uring_disk_open(struct uring_disk **u_r, struct disk_file *d)
 {
@@ -59,7 +58,7 @@ static void prepare(struct uring_disk *u, struct disk_io *io)
     make_room(u, 2);
     struct io_uring_sqe *s = io_uring_get_sqe(&u->ring);
     io_uring_prep_write(s, p.fd, (const char *)io->buf + io->at, (unsigned)(io->n - io->at), io->off + io->at);
-    io_uring_sqe_set_data64(s, (uint64_t)(uintptr_t)io);
+    io_uring_sqe_set_data(s, io);
     if (p.dsync)
         s->rw_flags = RWF_DSYNC;
     io->state = p.barrier ? IO_LINKED : IO_SINGLE;
@@ -69,7 +68,7 @@ static void prepare(struct uring_disk *u, struct disk_io *io)
     s->flags |= IOSQE_IO_LINK;
     s = io_uring_get_sqe(&u->ring);
     io_uring_prep_fsync(s, p.fd, IORING_FSYNC_DATASYNC);
-    io_uring_sqe_set_data64(s, (uint64_t)(uintptr_t)io | 1);
+    io_uring_sqe_set_data(s, (char *)io + 1);
     u->inflight++;
 }
 
@@ -112,23 +111,22 @@ static void on_sync(struct uring_disk *u, struct disk_io *io, int res)
 {
     if (io->state < 0)
         settle(u, io, io->state);
-    else if (io->state == IO_LINKED_SHORT)
-        settle(u, io, 0);
-    else if (res < 0)
+    else if (io->state == IO_LINKED && res < 0)
         disk_file_finish(u->disk, io, res); /* never again on this file */
     else
-        settle(u, io, 0);
+        settle(u, io, 0); /* done; or short, and its sync cancelled: goes on */
 }
 
-static void on_cqe(struct uring_disk *u, uint64_t data, int res)
+static void on_cqe(struct uring_disk *u, void *data, int res)
 {
-    if (data == WAKE) {
+    if (data == &wake_tag) {
         u->armed = false;
         return;
     }
     u->inflight--;
-    struct disk_io *io = (struct disk_io *)(uintptr_t)(data & ~1ull);
-    if (data & 1)
+    uintptr_t sync = (uintptr_t)data & 1;
+    struct disk_io *io = (struct disk_io *)((char *)data - sync);
+    if (sync)
         on_sync(u, io, res);
     else
         on_write(u, io, res);
@@ -139,7 +137,7 @@ static bool reap(struct uring_disk *u)
     struct io_uring_cqe *c;
     bool any = false;
     while (io_uring_peek_cqe(&u->ring, &c) == 0) {
-        uint64_t data = c->user_data;
+        void *data = io_uring_cqe_get_data(c);
         int res = c->res;
         io_uring_cqe_seen(&u->ring, c); /* first: a completion may submit */
         on_cqe(u, data, res);
@@ -157,7 +155,7 @@ static void arm(struct uring_disk *u, int fd)
     make_room(u, 1);
     struct io_uring_sqe *s = io_uring_get_sqe(&u->ring);
     io_uring_prep_poll_add(s, fd, POLLIN);
-    io_uring_sqe_set_data64(s, WAKE);
+    io_uring_sqe_set_data(s, &wake_tag);
     u->armed = true;
 }
 
@@ -181,7 +179,7 @@ void uring_disk_close(struct uring_disk **up)
         struct io_uring_cqe *c;
         if (io_uring_wait_cqe(&u->ring, &c) < 0)
             continue;
-        u->inflight -= c->user_data != WAKE;
+        u->inflight -= io_uring_cqe_get_data(c) != &wake_tag;
         io_uring_cqe_seen(&u->ring, c);
     }
     io_uring_queue_exit(&u->ring);

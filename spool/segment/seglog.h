@@ -99,8 +99,9 @@ bool seglog_refill(struct seglog *l);
 /* Nothing open, nothing in flight. */
 bool seglog_idle(const struct seglog *l);
 
-/* The segment's records are all dead: it becomes a spare (or is removed beyond what is wanted), durably, before
- * done-less return.  Synchronous; not for the segment being appended to (-SATCHEL_EBUSY). */
+/* The segment's records are all dead: it becomes a spare (or is removed beyond what is wanted), durably, before it
+ * returns.  Synchronous (completions of other records may run meanwhile); not for the segment being appended to
+ * (-SATCHEL_EBUSY). */
 int seglog_free_segment(struct seglog *l, uint64_t seg);
 /* Ends the segment being appended to, so that it may be reclaimed; the next group opens another. */
 void seglog_roll(struct seglog *l);

@@ -14,22 +14,22 @@ enum step_kind { STEP_LABEL, STEP_GROUP, STEP_SEAL };
 
 struct step {
     enum step_kind kind;
+    int res;
     struct slot *slot;
     struct disk_io io;
     struct seglog *log;
     struct step *next;
     uint64_t durable_pos; /* the log's, once this is complete and all before it */
-    bool submitted, complete;
-    int res;
     uint8_t *buf;
+    bool submitted, complete;
     /* groups */
+    bool ordinary; /* holds a record that is not lazy */
+    uint32_t records;
     size_t cap;     /* of buf */
     size_t limit;   /* most bytes here: buf and what is left of the segment */
     uint32_t from;  /* offset in the segment */
     uint32_t used;  /* bytes so far, with the head */
-    bool ordinary;  /* holds a record that is not lazy */
     uint64_t begun; /* boot clock, us */
-    uint32_t records;
     struct seglog_entry *first, *last;
 };
 

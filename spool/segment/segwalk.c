@@ -104,10 +104,10 @@ uint64_t segwalk_mark(struct segwalk *w)
 {
     struct group_head h;
     uint64_t mark = 0;
-    for (uint32_t off = SEG_DATA_FROM; (off = next_group(w, off, w->bytes)) < w->bytes; off += seg_align(h.bytes)) {
-        group_at(w, off, &h);
-        if (h.durable_pos > mark)
-            mark = h.durable_pos;
+    uint32_t off = next_group(w, SEG_DATA_FROM, w->bytes);
+    while (off < w->bytes && group_at(w, off, &h)) {
+        mark = h.durable_pos > mark ? h.durable_pos : mark;
+        off = next_group(w, off + seg_align(h.bytes), w->bytes);
     }
     return mark;
 }
