@@ -68,6 +68,8 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
 .PHONY: unit
 unit: $(UNIT)
 
+.SECONDARY: # keep objects of tests between runs
+
 # ---- each kind of test, and the benchmark, brings its own rules
 include tests/smtp/rules.mk tests/sim/rules.mk tests/ledger/rules.mk bench/rules.mk
 

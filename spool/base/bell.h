@@ -1,6 +1,7 @@
 /* bell.h - wakes a thread that sleeps on a file descriptor.
- * An eventfd that is written only when the sleeper announced that it is about to sleep, so that a busy one costs the others
- * no system call.  Sleeper: bell_arm(); look at its work once more; sleep on bell.fd only if there is none; bell_disarm(). */
+ * An eventfd that is written only when the sleeper announced that it is about to sleep, so that a busy one costs the
+ * others no system call.  Sleeper: bell_arm(); look at its work once more; sleep on bell.fd only if there is none;
+ * bell_disarm(). */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -24,7 +24,7 @@ ROOMS = {
     "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "ctl/"],
     "dataplane/satcheld.c": ["spool/", "dataplane/", "ctl/"],
     "bench/": ["spool/", "dataplane/", "bench/"],
-    "tests/": ["spool/", "dataplane/", "ctl/", "bench/", "tests/"],
+    "tests/": [],  # anything
 }
 
 # A library is wrapped in the files named here, and known nowhere else.
@@ -56,7 +56,7 @@ def problems_of(path, text):
     for number, line in enumerate(text.splitlines(), 1):
         house = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
         library = re.match(r"\s*#\s*include\s+<([^>]+)>", line)
-        if house and not any(house[1].startswith(a) for a in ROOMS[room]):
+        if house and not path.startswith("tests/") and not any(house[1].startswith(a) for a in ROOMS[room]):
             yield f"{path}:{number}: {room} must not include {house[1]}"
         if library and not path.startswith(("tests/", "bench/")):
             for pattern, wrappers in LIBRARIES.items():

@@ -4,6 +4,9 @@ $(BUILD)/tests/smtp/run_scenarios: $(SMTP_TEST_SRC:%.c=$(BUILD)/%.o) $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
 
+SMTP_RUNNER := $(BUILD)/tests/smtp/run_scenarios
+SMTP_RUN := $(SMTP_RUNNER) $(wildcard tests/smtp/*.smtp)
+
 .PHONY: smtp
-smtp: $(BUILD)/tests/smtp/run_scenarios
-	$(Q)$< $(wildcard tests/smtp/*.smtp)
+smtp: $(SMTP_RUNNER)
+	$(Q)$(SMTP_RUN)
