@@ -216,11 +216,27 @@ static int settle(struct recovery *r)
 }
 
 /* What a process wrote and did not live to sync can be read, and may still be lost with the next power cut.  Nothing is
- * believed before it is durable: neither reported, nor counted in a seal.  The label says nothing new; its sync does.
- */
+ * believed before it is durable: neither reported, nor counted in a seal, nor used as a spare.  The label written here
+ * says nothing new; its sync does.  A seal is known to be durable where a later segment was marked durable after it. */
 static int secure(struct recovery *r)
 {
-    return r->dry || r->slot->label.sealed ? 0 : slot_write_label(r->slots, r->slot, LABEL_BOTH);
+    const struct seg_label *l = &r->slot->label;
+    if (r->dry || (l->sealed && r->mark >= logpos(l->seg + 1, 0)))
+        return 0;
+    return slot_write_label(r->slots, r->slot, LABEL_BOTH);
+}
+
+static int secure_spares(struct recovery *r)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && !r->dry && i < r->slots->n; i++) {
+        struct slot *t = r->slots->v[i];
+        if (t->label.seg || t->foreign || t->found.blank)
+            continue;
+        rc = slot_write_label(r->slots, t, LABEL_BOTH);
+        slot_close(r->slots, t);
+    }
+    return rc;
 }
 
 static int recover_segment(struct recovery *r)
@@ -324,6 +340,8 @@ int recover_run(struct slots *s, const struct seglog_replay *replay, uint64_t fr
     int rc = name_lost(s);
     if (rc == 0)
         rc = find_mark(&r);
+    if (rc == 0)
+        rc = secure_spares(&r);
     /* recovering may turn a segment into a spare, but moves none in the table */
     uint32_t n = s->used;
     for (uint32_t i = 0; rc == 0 && i < n; i++) {
