@@ -228,7 +228,7 @@ static int unix_listen(const char *path, char *why_r, size_t cap)
                  sizeof sa.sun_path - 1);
         return -SATCHEL_EINVAL;
     }
-    strcpy(sa.sun_path, path);
+    memcpy(sa.sun_path, path, strlen(path));
     if (lstat(path, &sb) == 0 && S_ISSOCK(sb.st_mode))
         unlink(path);
     mode_t mask = umask(0177); /* 0600 from the first moment on */

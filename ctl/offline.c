@@ -225,7 +225,7 @@ static const char *flags_text(uint16_t flags, char out_r[64])
                  {REC_F_FINAL, "final"},
                  {REC_F_8BIT, "8bit"},
                  {REC_F_UTF8, "utf8"}};
-    strcpy(out_r, "-");
+    memcpy(out_r, "-", 2);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (!(flags & names[i].flag))
             continue;

@@ -96,7 +96,7 @@ void rates_close(struct rates **r_r)
 
 double rates_read(struct rates *r, double *per_s_r)
 {
-    struct sample now;
+    struct sample now = {0};
     sample_take(r, &now);
     pthread_mutex_lock(&r->lock);
     struct sample then = r->filled ? r->ring[(r->at + 1 + SAMPLES - r->filled) % SAMPLES] : now;

@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#define WHY_MAX 256
+#define WHY_MAX   256
+#define REF_BYTES sizeof(void *) /* of a member of doms */
 
 /* dom is first: an entry is found from the domain it holds. */
 struct entry {
@@ -42,7 +43,7 @@ struct domains {
 
 static struct entry *entry_of(const struct domain *dom)
 {
-    return (struct entry *)(uintptr_t)dom;
+    return (struct entry *)dom;
 }
 
 static const struct domain *entry_new(const struct domain *dom)
@@ -67,7 +68,7 @@ static void entry_put(const struct domain *dom)
 static struct domains_snapshot *snapshot_new(size_t cap)
 {
     struct domains_snapshot *s = calloc(1, sizeof *s);
-    if (!s || !(s->doms = calloc(cap + 1, sizeof(struct domain *))))
+    if (!s || !(s->doms = calloc(cap + 1, REF_BYTES)))
         abort();
     atomic_init(&s->refs, 1);
     return s;
@@ -102,7 +103,7 @@ static void snapshot_index(struct domains_snapshot *s)
 
 void domains_put(const struct domains_snapshot *snap)
 {
-    struct domains_snapshot *s = (struct domains_snapshot *)(uintptr_t)snap;
+    struct domains_snapshot *s = (struct domains_snapshot *)snap;
     if (atomic_fetch_sub(&s->refs, 1) != 1)
         return;
     for (size_t i = 0; i < s->n; i++)
@@ -170,7 +171,7 @@ static int loading_add(void *arg, const struct domain *dom)
     struct loading *l = arg;
     if (l->s->n == l->cap) {
         l->cap = l->cap ? l->cap * 2 : 16;
-        l->s->doms = realloc(l->s->doms, l->cap * sizeof *l->s->doms);
+        l->s->doms = realloc(l->s->doms, l->cap * REF_BYTES);
         if (!l->s->doms)
             abort();
     }
@@ -180,7 +181,7 @@ static int loading_add(void *arg, const struct domain *dom)
 
 static int loading_finish(struct domains_snapshot *s, const char *dir, char *why_r)
 {
-    qsort(s->doms, s->n, sizeof *s->doms, by_name);
+    qsort(s->doms, s->n, REF_BYTES, by_name);
     for (size_t i = 1; i < s->n; i++) {
         if (by_name(&s->doms[i - 1], &s->doms[i]) == 0) {
             snprintf(why_r, WHY_MAX, "%.100s/domains.json: %.120s is there twice", dir, s->doms[i]->name);
@@ -283,7 +284,7 @@ static int set_locked(struct domains *d, const struct domain *dom, bool replace,
         next->doms[at] = entry_new(dom);
     } else {
         next->doms[next->n++] = entry_new(dom);
-        qsort(next->doms, next->n, sizeof *next->doms, by_name);
+        qsort(next->doms, next->n, REF_BYTES, by_name);
     }
     return snapshot_publish(d, next, why_r);
 }
@@ -309,7 +310,7 @@ static int remove_locked(struct domains *d, struct slice name, char *why_r)
     struct domains_snapshot *next = snapshot_copy(d->now, 0);
     size_t at = snapshot_place(next, old);
     entry_put(next->doms[at]);
-    memmove(&next->doms[at], &next->doms[at + 1], (next->n - at - 1) * sizeof *next->doms);
+    memmove(&next->doms[at], &next->doms[at + 1], (next->n - at - 1) * REF_BYTES);
     next->n--;
     return snapshot_publish(d, next, why_r);
 }
@@ -335,7 +336,7 @@ static int add_missing_locked(struct domains *d, const struct domain *doms, size
         domains_put(next);
         return 0;
     }
-    qsort(next->doms, next->n, sizeof *next->doms, by_name);
+    qsort(next->doms, next->n, REF_BYTES, by_name);
     int res = snapshot_publish(d, next, why_r);
     return res < 0 ? res : added;
 }

@@ -10,7 +10,7 @@
 #define RESTART false
 const struct setting_info setting_infos[SETTINGS_COUNT] = {
 #define X(kind, key, field, least, most, preset, unit, reload, help)                                                   \
-    {SETTING_KIND_##kind, key, offsetof(struct settings, field), least, most, preset, unit, help, reload},
+    {key, offsetof(struct settings, field), least, most, preset, unit, help, SETTING_KIND_##kind, reload},
 #include "dataplane/conf/settings.def"
 #undef X
 };

@@ -15,11 +15,11 @@ enum setting_kind {
 };
 
 struct setting_info {
-    enum setting_kind kind;
     const char *key;
     size_t offset; /* of the field in struct settings */
     uint64_t least, most;
     const char *preset, *unit, *help;
+    enum setting_kind kind;
     bool live; /* SIGHUP applies it */
 };
 

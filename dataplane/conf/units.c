@@ -10,7 +10,7 @@ struct unit {
     uint64_t factor;
 };
 
-/* Largest first: formatting takes the first that divides. */
+/* Largest first: formatting takes the first that divides, and the last divides whatever gets there. */
 static const struct unit size_units[] = {{"TiB", TIB}, {"GiB", GIB}, {"MiB", MIB}, {"KiB", KIB}, {"B", 1}, {NULL, 0}};
 static const struct unit time_units[] = {{"w", 7 * DAY},        {"d", DAY}, {"h", HOUR}, {"m", MINUTE}, {"s", SECOND},
                                          {"ms", SECOND / 1000}, {NULL, 0}};
@@ -59,27 +59,26 @@ int duration_parse(struct slice text, uint64_t *us_r)
     return scaled_parse(text, time_units, us_r);
 }
 
-static const char *scaled_format(uint64_t v, const struct unit *units, const char *smallest, char *out_r)
+static const char *scaled_format(uint64_t v, const struct unit *units, char *out_r)
 {
-    while (units->name && v % units->factor != 0)
+    if (v == 0) {
+        snprintf(out_r, UNITS_TEXT_MAX, "0");
+        return out_r;
+    }
+    while (v % units->factor != 0)
         units++;
-    uint64_t factor = units->name ? units->factor : 1;
-    snprintf(out_r, UNITS_TEXT_MAX, "%" PRIu64 "%s", v / factor, units->name ? units->name : smallest);
+    snprintf(out_r, UNITS_TEXT_MAX, "%" PRIu64 "%s", v / units->factor, units->name);
     return out_r;
 }
 
 const char *size_format(uint64_t bytes, char out_r[UNITS_TEXT_MAX])
 {
-    if (bytes == 0)
-        return strcpy(out_r, "0");
-    return scaled_format(bytes, size_units, "B", out_r);
+    return scaled_format(bytes, size_units, out_r);
 }
 
 /* Times have a resolution of 1 ms as text: what is finer was never written by a person. */
 const char *duration_format(uint64_t us, char out_r[UNITS_TEXT_MAX])
 {
     us -= us % (SECOND / 1000);
-    if (us == 0)
-        return strcpy(out_r, "0");
-    return scaled_format(us, time_units + 1, "ms", out_r);
+    return scaled_format(us, time_units + 1, out_r);
 }
