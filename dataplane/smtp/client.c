@@ -448,9 +448,7 @@ static void end_refused(struct smtp_client *c, enum ask a, const struct smtp_sta
 
 static void on_hello(struct smtp_client *c, enum ask a, const struct smtp_status *st)
 {
-    if (st->class == 2 && c->loop)
-        end_refused(c, a, st);
-    else if (st->class == 2)
+    if (st->class == 2 && !c->loop)
         c->ready = true;
     else if (a == ASK_EHLO && st->class == 5)
         say_hello(c, false); /* RFC 5321 3.2: an old server */

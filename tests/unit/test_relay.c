@@ -1,7 +1,7 @@
 /* test_relay.c - the whole relay against an outlet in memory and a primary on loopback.  Waits poll a condition, with a
  * bound. */
-#include "fake_outlet.h"
-#include "fake_primary.h"
+#include "tests/unit/fake_outlet.h"
+#include "tests/unit/fake_primary.h"
 
 #include "dataplane/relay/relay.h"
 #include "spool/base/log.h"
