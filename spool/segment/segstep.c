@@ -261,10 +261,15 @@ static bool may_submit(const struct seglog *l, const struct step *s)
     return false;
 }
 
+/* A group waits until its segment's label is durable.  Otherwise a crash could keep the group and lose the label: the
+ * number would be given out again, and groups of its first life pass for those of the second. */
 void step_pump(struct seglog *l)
 {
+    const struct slot *nameless = NULL;
     for (struct step *s = l->first; s && !l->fenced; s = s->next) {
-        if (s->submitted || !may_submit(l, s))
+        if (s->kind == STEP_LABEL)
+            nameless = s->slot;
+        if (s->submitted || !may_submit(l, s) || (s->kind == STEP_GROUP && s->slot == nameless))
             continue;
         s->submitted = true;
         s->io.done = on_step;
