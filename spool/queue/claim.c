@@ -40,8 +40,13 @@ struct hold *hold_begin(struct queue *q, struct bag *b, const struct place *at, 
     struct hold *h = malloc(sizeof *h);
     if (!h)
         return NULL;
-    *h = (struct hold){
-        .hash = hold_hash(&at->id), .at = *at, .bag = b, .kind = kind, .due_us = s->due_us, .held = s->held};
+    *h = (struct hold){.hash = hold_hash(&at->id),
+                       .at = *at,
+                       .bag = b,
+                       .kind = kind,
+                       .due_us = s->due_us,
+                       .held = s->held,
+                       .seq = s->seq};
     table_add(&q->holds, h->hash, h);
     b->claimed++;
     b->claimed_fresh += hold_is_fresh(h);
@@ -58,6 +63,7 @@ void hold_follow(struct queue *q, const struct msgid *id, const struct msg_state
     if (s) {
         h->due_us = s->due_us;
         h->held = s->held;
+        h->seq = s->seq;
     }
     h->bag->claimed_fresh += hold_is_fresh(h);
 }
@@ -75,7 +81,7 @@ void bag_place(struct bag *b, const struct place *at, uint64_t due_us, bool held
         return;
     bool passed = due_us ? wait_cmp(due_us, at, b->pulled_due_us, &b->pulled) <= 0 : place_cmp(at, &b->cursor) <= 0;
     if (passed)
-        heap_push(&b->back, at, false);
+        heap_push(&b->back, at, 0);
     else if (due_us && due_us < b->next_due_us)
         b->next_due_us = due_us;
 }
@@ -87,7 +93,7 @@ void hold_end(struct queue *q, struct hold *h, bool back)
     b->claimed--;
     b->claimed_fresh -= hold_is_fresh(h);
     if (!h->gone && back)
-        heap_push(&b->back, &h->at, true);
+        heap_push(&b->back, &h->at, 1 + (uint64_t)h->seq);
     else if (!h->gone)
         bag_place(b, &h->at, h->due_us, h->held);
     bool due = !h->gone && !back && !h->held && h->due_us <= clock_wall_us(q->clock);
@@ -170,7 +176,7 @@ static enum step walk_heap(struct walk *w, struct place *at_r, struct entry *e_r
     struct back top = *heap_top(&w->bag->back);
     *at_r = top.at;
     bool there = queue_entry_load(w->q, bag_name(w->bag), &top.at, e_r) == 0;
-    enum step step = walk_judge(w, at_r, there && entry_due(w, e_r, top.force));
+    enum step step = walk_judge(w, at_r, there && entry_due(w, e_r, top.force == 1 + (uint64_t)e_r->state.seq));
     if (step != STEP_STOP)
         heap_pop(&w->bag->back);
     return step;
@@ -221,7 +227,7 @@ static void bag_pull(struct queue *q, struct bag *b, uint64_t now_us)
             b->next_due_us = due_us;
             break;
         }
-        heap_push(&b->back, &at, false);
+        heap_push(&b->back, &at, 0);
         b->pulled_due_us = due_us;
         b->pulled = at;
     }
@@ -256,7 +262,7 @@ static size_t claim_due(struct queue *q, struct bag *b, struct claim *claims_r, 
     size_t n = 0;
     while (n < cap && walk_next(&w, &at, &e)) {
         if (!hold_begin(q, b, &at, &e.state, HOLD_DUE)) {
-            heap_push(&b->back, &at, true);
+            heap_push(&b->back, &at, 1 + (uint64_t)e.state.seq);
             break;
         }
         claim_fill(&claims_r[n++], &at, &e);
@@ -345,7 +351,7 @@ uint64_t queue_next_due(struct queue *q, struct slice domain)
     struct entry e;
     bool some = walk_next(&w, &at, &e);
     if (some)
-        heap_push(&b->back, &at, e.state.due_us > w.now_us);
+        heap_push(&b->back, &at, e.state.due_us > w.now_us ? 1 + (uint64_t)e.state.seq : 0);
     q->ix->ops->iter_free(&w.it);
     return some || w.more ? 0 : b->next_due_us;
 }

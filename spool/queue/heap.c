@@ -15,7 +15,7 @@ static void swap(struct heap *h, size_t a, size_t b)
     h->items[b] = t;
 }
 
-void heap_push(struct heap *h, const struct place *at, bool force)
+void heap_push(struct heap *h, const struct place *at, uint64_t force)
 {
     if (h->n == h->cap) {
         h->cap = h->cap ? h->cap * 2 : 16;

@@ -5,7 +5,7 @@
 
 struct back {
     struct place at;
-    bool force; /* was handed out and given back: due whatever its state says */
+    uint64_t force; /* 0, or 1 + the seq of the state in which it was handed out: due in that state, whatever it says */
 };
 
 struct heap {
@@ -13,7 +13,7 @@ struct heap {
     size_t n, cap;
 };
 
-void heap_push(struct heap *h, const struct place *at, bool force);
+void heap_push(struct heap *h, const struct place *at, uint64_t force);
 /* The first; the heap must not be empty. */
 const struct back *heap_top(const struct heap *h);
 void heap_pop(struct heap *h);

@@ -26,6 +26,7 @@ struct hold {
     enum hold_kind kind;
     uint32_t moves;  /* HOLD_MOVE: records of the message that are being written */
     uint64_t due_us; /* as the state is now */
+    uint32_t seq;
     bool held;
     bool gone; /* the message ended while it was held */
 };
