@@ -80,7 +80,7 @@ static bool make_room(struct work *w)
 }
 
 /* Recovers, however often it is cut short. */
-static bool boot(struct work *w, struct simdisk_plan first)
+static bool boot(struct work *w, struct simdisk_plan first, bool *cut_r)
 {
     struct simdisk_plan plan = first;
     for (int tries = 0; tries < 8 && !history.failed; tries++) {
@@ -94,10 +94,17 @@ static bool boot(struct work *w, struct simdisk_plan first)
             excused = make_room(w);
         if (!excused)
             history_fail("the spool does not open: %s", satchel_strerror(res));
+        *cut_r = *cut_r || simdisk_dead(w->sd);
         house_drop(&w->h);
         plan = chance(w->rng, 30) && tries < 3 ? plan_recovery(w->rng) : plan_none();
     }
     return false;
+}
+
+static bool boot_whole(struct work *w)
+{
+    bool cut = false;
+    return boot(w, plan_none(), &cut);
 }
 
 static bool life_over(struct work *w)
@@ -124,16 +131,16 @@ static void end_life(struct work *w)
 /* Returns whether the life ran to its end. */
 static bool live(struct work *w, struct simdisk_plan plan, uint64_t steps)
 {
-    bool completed = false;
-    if (!boot(w, plan))
+    bool cut = false;
+    if (!boot(w, plan, &cut))
         return true;
     work_begin(w);
     for (uint64_t i = 0; i < steps && !life_over(w); i++)
         work_step(w);
-    completed = !simdisk_dead(w->sd);
+    cut = cut || simdisk_dead(w->sd);
     if (!history.failed)
         end_life(w);
-    return completed;
+    return !cut;
 }
 
 /* ---- damage */
@@ -208,7 +215,7 @@ static void flip_bits(struct work *w)
     struct simdisk_spot spots[3];
     uint32_t flips = 0, want = (uint32_t)upto(w->rng, 3);
     assert(places);
-    if (!boot(w, plan_none()))
+    if (!boot_whole(w))
         goto out;
     work_begin(w);
     uint32_t n = places_take(w, places);
@@ -224,7 +231,7 @@ static void flip_bits(struct work *w)
     trace("---- %u messages damaged, index %s", damaged, scanned ? "lost" : "kept");
     if (scanned)
         house_lose_index(&w->h);
-    if (boot(w, plan_none())) {
+    if (boot_whole(w)) {
         check_damage(w, spots, flips, damaged, scanned);
         house_close(&w->h, true);
     }
@@ -244,7 +251,7 @@ static void need_reserve(struct work *w)
         return;
     house_close(&w->h, true);
     make_room(w);
-    if (boot(w, plan_none()))
+    if (boot_whole(w))
         work_begin(w);
 }
 
@@ -252,7 +259,7 @@ static void last_life(struct work *w)
 {
     if (chance(w->rng, 50))
         simdisk_resize(w->sd, w->capacity);
-    if (!boot(w, plan_none()))
+    if (!boot_whole(w))
         return;
     work_begin(w);
     need_reserve(w);
@@ -260,7 +267,7 @@ static void last_life(struct work *w)
     if (history.failed)
         return;
     house_close(&w->h, true);
-    if (boot(w, plan_none())) {
+    if (boot_whole(w)) {
         ledger_check_empty(w->ledger, w->h.q);
         house_close(&w->h, true);
     }
@@ -294,7 +301,7 @@ bool lives_run(uint64_t cut, uint64_t seed)
     house_init(&w->h, ledger, w->sd, &rng);
     configure(w);
     if (cut)
-        completed = live(w, (struct simdisk_plan){.die_at = cut, .how = seed % 3 ? SIMDISK_POWER : SIMDISK_KILL}, 250);
+        completed = live(w, (struct simdisk_plan){.die_at = cut, .how = seed % 3 ? SIMDISK_POWER : SIMDISK_KILL}, 700);
     else
         seeded_lives(w, seed);
     if (!history.failed)

@@ -10,7 +10,7 @@ $(SIM): $(SIM_OBJ) $(SIM_SPOOL)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
 
 SIM_RUNNER := $(SIM)
-SIM_RUN := $(SIM) --seeds 1..2500 --cuts 2
+SIM_RUN := $(SIM) --seeds 1..2500 --cuts 6
 
 .PHONY: sim sim-soak mutations
 sim: $(SIM)

@@ -208,12 +208,15 @@ static int land_fails(struct simdisk *s, struct simfile *f, const struct disk_io
     return -SATCHEL_EIO;
 }
 
-/* As Linux does: the pages are marked clean, reads go on seeing them, the platter has them or not. */
+/* As Linux does: the pages count as clean from now on, the platter has them or not, and what it has not is gone as soon
+ * as they are evicted, which is at once here. */
 static int sync_fails(struct simdisk *s, struct simfile *f)
 {
     for (uint64_t i = 0; i < sectors(f); i++) {
         if (f->dirty[i] && kept(s, 50))
             sector_sync(f, i);
+        else if (f->dirty[i])
+            memcpy(f->cache + i * SIMDISK_SECTOR, f->platter + i * SIMDISK_SECTOR, SIMDISK_SECTOR);
         f->dirty[i] = 0;
     }
     return -SATCHEL_EIO;
