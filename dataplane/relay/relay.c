@@ -275,9 +275,14 @@ static int wait_ms(struct relay *r)
     return dns >= 0 && dns < ms ? dns : ms;
 }
 
+/* What is known first, sleep last: a door announces only after it was asked once. */
 static void turn(struct relay *r)
 {
     struct epoll_event events[EVENTS_MAX];
+    take_ready(r);
+    take_registry(r);
+    take_timers(r);
+    relay_work(r);
     int n = epoll_wait(r->epfd, events, EVENTS_MAX, wait_ms(r));
     r->now_us = clock_boot_us(r->clock);
     for (int i = 0; i < n; i++) {
@@ -286,10 +291,6 @@ static void turn(struct relay *r)
             w->fn(w->arg, events[i].events);
     }
     resolver_tick(r->resolver);
-    take_ready(r);
-    take_registry(r);
-    take_timers(r);
-    relay_work(r);
 }
 
 /* Idle connections say QUIT, those that have not begun are dropped; messages under way may end. */

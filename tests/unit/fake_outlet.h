@@ -1,8 +1,8 @@
 /* fake_outlet.h - an outlet door over an array in memory, for tests of the relay.
  *
  * It keeps the contract on purpose to the letter: a bag is announced only when it had no live message before, claims
- * are exclusive, and results are written down for the test to read.  The test's thread adds and looks, the relay's
- * claims. */
+ * are exclusive, nothing is heard of before ready() was called once, and results are written down for the test to read.
+ * The test's thread adds and looks, the relay's claims. */
 #pragma once
 #include "spool/base/clock.h"
 #include "spool/base/err.h"
@@ -40,7 +40,7 @@ struct fake_outlet {
     int finish_error, read_error;
     uint32_t dsns;
     char dsn[32768], dsn_domain[256];
-    bool closed;
+    bool closed, asked;
 };
 
 static struct fake_outlet *fake_of(struct outlet *o)
@@ -64,7 +64,8 @@ static bool fake_has_live(struct fake_outlet *f, const char *domain)
 static void fake_announce(struct fake_outlet *f, const char *domain)
 {
     snprintf(f->announced[f->announced_n++ % 8], 64, "%s", domain);
-    eventfd_write(f->o.fd, 1);
+    if (f->asked)
+        eventfd_write(f->o.fd, 1);
 }
 
 /* rcpts: up to four, separated by blanks. Returns the message's number. */
@@ -201,6 +202,7 @@ static bool fake_ready(struct outlet *o, struct slice *domain_r)
     eventfd_t v;
     pthread_mutex_lock(&f->lock);
     bool any = f->announced_n > 0;
+    f->asked = true;
     if (any)
         memcpy(name, f->announced[--f->announced_n], sizeof name);
     else
@@ -246,7 +248,7 @@ static bool fake_sleep(struct outlet *o)
 {
     struct fake_outlet *f = fake_of(o);
     pthread_mutex_lock(&f->lock);
-    bool quiet = f->announced_n == 0;
+    bool quiet = !f->asked || f->announced_n == 0;
     pthread_mutex_unlock(&f->lock);
     return quiet;
 }
