@@ -4,10 +4,10 @@
 # Each tests/sim/mutations/NAME.patch is applied to a copy of the spool below build-mutants/; its first lines say what it
 # breaks.  Prints a table; ends with 1 if a mutant stays green or a patch no longer applies.
 #
-#   SEEDS=1..3000   how far a mutant is followed
+#   SEEDS=1..10000   how far a mutant is followed
 set -u
 cd "$(dirname "$0")/../.."
-seeds=${SEEDS:-1..3000}
+seeds=${SEEDS:-1..10000}
 out=build-mutants
 status=0
 passed=0
@@ -21,6 +21,7 @@ for patch in tests/sim/mutations/*.patch; do
     dir=$out/$name
     mkdir -p "$dir/tests" "$dir/build/tests"
     cp -a Makefile spool "$dir/"
+    cp -a --parents $(git ls-files '*rules.mk') "$dir/"
     cp -a tests/sim "$dir/tests/"
     cp -a build/spool "$dir/build/"
     cp -a build/tests/sim "$dir/build/tests/"
@@ -32,7 +33,7 @@ for patch in tests/sim/mutations/*.patch; do
         result=GREEN why="nothing noticed"
     else
         result=$(sed -n 's/^sim: \(seed\|cut\) \([0-9]*\).*/\1 \2/p' "$dir/sim.log" | head -1)
-        why=$(sed -n 's/.*failed: \(.*\); replay:.*/\1/p' "$dir/sim.log" | head -1)
+        why=$(sed -n 's/.*failed: \(.*\); replay:.*/\1/p' "$dir/sim.log" | head -1 | cut -c1-100)
     fi
     case $result in
     seed* | cut*) passed=$((passed + 1)) ;;
