@@ -117,18 +117,20 @@ lint:
 docs: all
 	$(Q)$(BUILD)/bin/satcheld --print-config-docs > docs/configuration.md
 	$(Q)$(BUILD)/bin/satcheld --print-metrics-docs > docs/metrics.md
+	$(Q)$(BUILD)/bin/satchelctl docs > docs/satchelctl.md
 
 # ---- install it
 PREFIX ?= /usr/local
 DESTDIR ?=
 .PHONY: install
 install: all
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/satchel $(DESTDIR)/lib/systemd/system \
+	install -d $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/satchel $(DESTDIR)/lib/systemd/system \
 	    $(DESTDIR)$(PREFIX)/share/doc/satchel
 	install -m 755 $(BUILD)/bin/satcheld $(DESTDIR)$(PREFIX)/sbin/
 	install -m 755 $(BUILD)/bin/satchelctl $(DESTDIR)$(PREFIX)/bin/
 	test -e $(DESTDIR)/etc/satchel/satcheld.yaml || install -m 644 dist/satcheld.yaml $(DESTDIR)/etc/satchel/
 	sed 's|@PREFIX@|$(PREFIX)|' dist/satcheld.service > $(DESTDIR)/lib/systemd/system/satcheld.service
+	install -m 644 dist/satchel.sysusers $(DESTDIR)/usr/lib/sysusers.d/satchel.conf
 	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/satchel/
 
 .PHONY: clean

@@ -54,7 +54,7 @@ double admin_age_s(const struct admin *a, uint64_t wall_us);
 
 /* ---- what the daemon says of itself: admin_status.c */
 
-enum admin_health { HEALTH_OK, HEALTH_FENCED, HEALTH_FULL, HEALTH_STOPPING };
+enum admin_health { HEALTH_OK, HEALTH_FENCED, HEALTH_INDEX, HEALTH_FULL, HEALTH_STOPPING };
 struct admin_health_info {
     const char *word, *reason, *remedy;
 };

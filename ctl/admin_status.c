@@ -14,6 +14,8 @@ static const struct admin_health_info healths[] = {
     [HEALTH_OK] = {"ok", "accepting mail", ""},
     [HEALTH_FENCED] = {"fenced", "a write or sync failed: the disk is fenced, new mail gets 451",
                        "see spool.fenced in the log, check the disk, then restart satcheld"},
+    [HEALTH_INDEX] = {"index", "the index cannot follow the log: new mail gets 451, accepted mail is safe in the log",
+                      "see spool.index_failed in the log, free disk space or check the disk, then restart satcheld"},
     [HEALTH_FULL] = {"full", "no room for new mail: clients get 452",
                      "free disk space or raise spool.max; room also comes back as primaries take their mail"},
     [HEALTH_STOPPING] = {"stopping", "shutting down: new mail gets 421", "start satcheld again when it has ended"},
@@ -24,6 +26,8 @@ const struct admin_health_info *admin_health(struct admin *a, const struct spool
     enum admin_health h = HEALTH_OK;
     if (info->log.fenced)
         h = HEALTH_FENCED;
+    else if (info->index_failed)
+        h = HEALTH_INDEX;
     else if (a->deps.shutting_down && a->deps.shutting_down(a->deps.arg))
         h = HEALTH_STOPPING;
     else if (info->log.room_bytes < ROOM_LEAST_BYTES)

@@ -7,6 +7,7 @@
  * workers. The stop goes the other way round: no new mail, messages in flight end, relay, spool. Exit status: 0; 1 the
  * start or a thread failed; 2 usage; 78 (EX_CONFIG) the configuration was refused. */
 #include "ctl/admin.h"
+#include "ctl/version.h"
 #include "dataplane/conf/privileges.h"
 #include "dataplane/conf/settings.h"
 #include "dataplane/net/transport.h"
@@ -30,7 +31,7 @@
 
 enum { EXIT_CONFIG = 78, LISTEN_MAX = 16, WORKERS_MAX = 256, WHY_MAX = 512 };
 
-const char *argp_program_version = "satcheld 0.1";
+const char *argp_program_version = "satcheld " SATCHEL_VERSION;
 
 /* ---- command line */
 
@@ -155,12 +156,7 @@ static void spool_settings(const struct settings *st, struct spool_config *cfg)
 static int open_domains(struct daemon *d, char *why_r)
 {
     int rc = domains_open(&d->domains, d->settings.data_dir, why_r);
-    for (size_t i = 0; rc == 0 && i < d->settings.domains_n; i++) {
-        rc = domains_set(d->domains, &d->settings.domains[i], false, why_r);
-        if (rc == -SATCHEL_EEXIST)
-            rc = 0;
-    }
-    return rc;
+    return rc < 0 ? rc : domains_add_missing(d->domains, d->settings.domains, d->settings.domains_n, why_r);
 }
 
 static int open_relay(struct daemon *d)
@@ -260,6 +256,8 @@ static int worker_open(struct daemon *d, struct worker *w, const int *fds, size_
     if (rc == 0)
         rc = -pthread_create(&w->thread, NULL, worker_main, w);
     w->started = rc == 0;
+    if (rc == 0)
+        pthread_setname_np(w->thread, "smtp");
     return rc;
 }
 

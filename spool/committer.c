@@ -4,8 +4,11 @@
 
 #include <stdlib.h>
 
-/* Appends the indexer has not applied yet; above it the log takes no more, so that memory stays bounded. */
-enum { UNAPPLIED_MAX = 200000 };
+enum {
+    UNAPPLIED_MAX =
+        200000,        /* appends the indexer has not applied yet; above it the log takes no more: bounded memory */
+    QUIET_US = 250000, /* spare segments are written after so long without an append: never beside a load */
+};
 
 static void append_settle(struct spool_append *a, int res)
 {
@@ -145,10 +148,12 @@ void *committer_main(void *arg)
 {
     struct spool *s = arg;
     struct backlog backlog = {.tail = &backlog.head};
-    uint64_t active = 0;
+    uint64_t active = 0, busy_us = 0;
     uint32_t used = 0;
     while (!committer_finished(s, &backlog)) {
         backlog_add(&backlog, mailbox_take(&s->to_committer));
+        if (backlog.head)
+            busy_us = clock_boot_us(s->clock);
         backlog_feed(s, &backlog);
         seglog_turn(s->log);
 
@@ -163,7 +168,7 @@ void *committer_main(void *arg)
 
         bell_arm(&s->to_committer.bell);
         uint64_t wait = mailbox_empty(&s->to_committer) ? committer_wait_us(s, &backlog) : 0;
-        if (wait > 0 && seglog_idle(s->log) && seglog_refill(s->log))
+        if (wait > 0 && seglog_idle(s->log) && clock_boot_us(s->clock) - busy_us > QUIET_US && seglog_refill(s->log))
             wait = 0;
         s->disk->ops->poll(s->disk, wait);
         bell_disarm(&s->to_committer.bell);

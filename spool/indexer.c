@@ -8,7 +8,7 @@
 enum {
     APPLY_BATCH = 256, /* records applied under one hold of the queue's lock */
     RECLAIM_EVERY_MS = 200,
-    GATHER_US = 500, /* a pause before sleeping, so that one commit of the index serves several groups of the log */
+    GATHER_US = 2000, /* a pause before sleeping, so that one commit of the index serves several groups of the log */
 };
 
 /* The index does not follow the log any more.  What is accepted stays safe in the log and is found at the next start;

@@ -213,6 +213,10 @@ static int start_threads(struct spool *s, char *why_r, size_t why_cap)
         }
     }
     s->threads = rc == 0;
+    if (rc == 0) {
+        pthread_setname_np(s->committer, "committer");
+        pthread_setname_np(s->indexer, "indexer");
+    }
     if (rc < 0)
         snprintf(why_r, why_cap, "cannot start threads: %s", satchel_strerror(rc));
     return rc;
@@ -323,6 +327,7 @@ void spool_info(struct spool *s, struct spool_info *info_r)
 {
     *info_r = s->info;
     seglog_info(s->log, &info_r->log);
+    info_r->index_failed = atomic_load(&s->broken);
 }
 
 void spool_gauges(struct spool *s)

@@ -42,6 +42,7 @@ struct spool_info {
     struct seglog_open_stats opened; /* what recovery found */
     uint64_t open_us;                /* how long spool_open took */
     bool index_rebuilt;
+    bool index_failed; /* no new mail is taken until a restart */
 };
 void spool_info(struct spool *s, struct spool_info *info_r);
 /* Sets the spool's and queue's gauges in the metrics table. */

@@ -16,6 +16,7 @@
 #include "spool/base/log.h"
 #include "spool/base/wire.h"
 #include "spool/index/index.h"
+#include "spool/index/sortbatch.h"
 #include <rocksdb/c.h>
 #include <stdlib.h>
 
@@ -31,6 +32,7 @@ struct rocks {
     rocksdb_readoptions_t *read;
     rocksdb_flushoptions_t *flush_wait, *flush_go;
     rocksdb_writebatch_t *batch;
+    struct sortbatch pending; /* goes into batch at the commit */
     uint64_t applied, flushing, durable;
 };
 
@@ -59,12 +61,23 @@ static int rocks_result(char *err, const char *what)
 
 static void rocks_put(struct index *ix, struct slice key, struct slice value)
 {
-    rocksdb_writebatch_put(rocks_of(ix)->batch, (const char *)key.p, key.n, (const char *)value.p, value.n);
+    if (!sortbatch_add(&rocks_of(ix)->pending, key, value, false))
+        abort(); /* as RocksDB itself does without memory */
 }
 
 static void rocks_del(struct index *ix, struct slice key)
 {
-    rocksdb_writebatch_delete(rocks_of(ix)->batch, (const char *)key.p, key.n);
+    if (!sortbatch_add(&rocks_of(ix)->pending, key, slice_of(NULL, 0), true))
+        abort();
+}
+
+static void batch_add(void *arg, struct slice key, struct slice value, bool del)
+{
+    rocksdb_writebatch_t *batch = arg;
+    if (del)
+        rocksdb_writebatch_delete(batch, (const char *)key.p, key.n);
+    else
+        rocksdb_writebatch_put(batch, (const char *)key.p, key.n, (const char *)value.p, value.n);
 }
 
 static int rocks_commit(struct index *ix, uint64_t applied_pos)
@@ -74,6 +87,7 @@ static int rocks_commit(struct index *ix, uint64_t applied_pos)
     uint8_t value[8];
     struct wire_wr w = wire_wr(value, sizeof value);
     wire_put_u64(&w, applied_pos);
+    sortbatch_drain(&r->pending, batch_add, r->batch);
     rocksdb_writebatch_put(r->batch, applied_key, sizeof applied_key, (const char *)value, sizeof value);
     rocksdb_write(r->db, r->write, r->batch, &err);
     rocksdb_writebatch_clear(r->batch);
@@ -193,6 +207,7 @@ static void rocks_close(struct index **ix)
     if (r->db)
         rocksdb_close(r->db);
     rocksdb_writebatch_destroy(r->batch);
+    sortbatch_free(&r->pending);
     rocksdb_flushoptions_destroy(r->flush_wait);
     rocksdb_flushoptions_destroy(r->flush_go);
     rocksdb_readoptions_destroy(r->read);
