@@ -1,16 +1,15 @@
 /* seen.c - what has arrived (seen.h): one bag a (run, domain), found by hash. */
 #include "bench/lib/seen.h"
 #include <err.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BAG_SLOTS 32768
-#define NAME_MAX_ 320
-#define SEQ_MAX   (1u << 28)
+#define BAG_SLOTS  32768
+#define NAME_BYTES 320
+#define SEQ_MAX    (1u << 28)
 
 struct bag {
-    char name[NAME_MAX_];    /* "RUN DOMAIN" */
+    char name[NAME_BYTES];   /* "RUN DOMAIN" */
     uint8_t *here;           /* by sequence number */
     uint32_t cap, last, low; /* low: 1..low have all arrived */
 };
@@ -108,42 +107,50 @@ static void bag_add(struct seen *s, struct bag *b, uint32_t seq, uint32_t floor)
 }
 
 /* "RUN DOMAIN SEQ FLOOR" */
-static bool sequence_add(struct seen *s, const char *v, size_t n)
+static void sequence_read(struct seen *s, const char *v, size_t n, struct seen_mark *m)
 {
-    char text[NAME_MAX_ + 32];
+    char text[NAME_BYTES + 32];
     if (n >= sizeof text)
-        return false;
+        return;
     memcpy(text, v, n);
     text[n] = 0;
     char *floor = strrchr(text, ' ');
     if (!floor)
-        return false;
+        return;
     *floor++ = 0;
     char *seq = strrchr(text, ' ');
-    if (!seq || (size_t)(seq - text) >= NAME_MAX_)
-        return false;
+    if (!seq || (size_t)(seq - text) >= NAME_BYTES)
+        return;
     *seq++ = 0;
     unsigned long k = strtoul(seq, NULL, 10);
     if (k == 0 || k > SEQ_MAX)
-        return false;
-    bag_add(s, bag_of(s, text, strlen(text)), (uint32_t)k, (uint32_t)strtoul(floor, NULL, 10));
-    return true;
+        return;
+    m->bag = bag_of(s, text, strlen(text));
+    m->seq = (uint32_t)k;
+    m->floor = (uint32_t)strtoul(floor, NULL, 10);
 }
 
-void seen_add(struct seen *s, const char *header, size_t n, char token_r[64])
+struct seen_mark seen_read(struct seen *s, const char *header, size_t n)
 {
+    struct seen_mark m = {.token = "", .bag = NULL};
     size_t len = 0;
     const char *v = field(header, n, "X-Ledger: ", 10, &len);
-    token_r[0] = 0;
-    if (v && len < 64) {
-        memcpy(token_r, v, len);
-        token_r[len] = 0;
-    }
+    if (v && len < sizeof m.token)
+        memcpy(m.token, v, len);
     v = field(header, n, "X-Sequence: ", 12, &len);
-    if (v && sequence_add(s, v, len))
-        s->c.messages++;
-    else
+    if (v)
+        sequence_read(s, v, len, &m);
+    return m;
+}
+
+void seen_add(struct seen *s, const struct seen_mark *m)
+{
+    if (!m->bag) {
         s->c.unnumbered++;
+        return;
+    }
+    s->c.messages++;
+    bag_add(s, m->bag, m->seq, m->floor);
 }
 
 struct seen_counts seen_counts(const struct seen *s)

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct seen;
+struct bag;
 
 struct seen_counts {
     uint64_t messages;   /* with our headers */
@@ -18,6 +19,15 @@ struct seen_counts {
 
 struct seen *seen_open(void);
 void seen_close(struct seen **s);
-/* header: the head of a message, up to its empty line.  token_r: the token, or "" (64 bytes). */
-void seen_add(struct seen *s, const char *header, size_t n, char token_r[64]);
+/* What the head of a message says of it. */
+struct seen_mark {
+    char token[64];  /* "": none */
+    struct bag *bag; /* NULL: not numbered; lives as long as the seen */
+    uint32_t seq, floor;
+};
+
+/* header: the head of a message, up to its empty line.  Counts nothing yet: the message may never be finished. */
+struct seen_mark seen_read(struct seen *s, const char *header, size_t n);
+/* Its final dot has come. */
+void seen_add(struct seen *s, const struct seen_mark *m);
 struct seen_counts seen_counts(const struct seen *s);

@@ -18,6 +18,7 @@ struct sinkconn {
     uint64_t due_us;
     unsigned rcpts; /* accepted in this transaction */
     bool mail;
+    struct seen_mark mark; /* of the message that is coming in */
     size_t in_n, out_n;
     char in[IN_BYTES];
     char out[OUT_BYTES];
@@ -158,6 +159,17 @@ static size_t take_command(struct sinkconn *c, const char *at, size_t n)
     return (size_t)(nl - at) + 1;
 }
 
+/* It has arrived: with its dot, not with its head, since a sender may hold the dot back to keep the order. */
+static void take_message(struct sinkconn *c)
+{
+    struct sink_policy *p = c->p;
+    p->accepted++;
+    p->recipients += c->rcpts;
+    seen_add(p->seen, &c->mark);
+    if (c->mark.token[0])
+        lines_add(p->ledger, 'R', c->mark.token);
+}
+
 /* The answer to the final dot, at once or when its delay is over. */
 static void answer_dot(struct sinkconn *c, uint64_t now_us)
 {
@@ -171,7 +183,7 @@ static void answer_dot(struct sinkconn *c, uint64_t now_us)
     if (refuse)
         p->refused++;
     else
-        p->accepted++, p->recipients += c->rcpts;
+        take_message(c);
     say_code(c, refuse ? p->code_at_dot : 250);
 }
 
@@ -183,17 +195,6 @@ static void end_message(struct sinkconn *c, uint64_t now_us)
     }
     c->state = SINK_DELAYED;
     c->due_us = now_us + c->p->delay_us;
-}
-
-static void note_head(struct sinkconn *c, const char *head, size_t n)
-{
-    char token[64];
-    /* a message that will be refused has not arrived */
-    if (c->p->code_at_dot && (c->p->dots + 1) % c->p->dot_every == 0)
-        return;
-    seen_add(c->p->seen, head, n, token);
-    if (token[0])
-        lines_add(c->p->ledger, 'R', token);
 }
 
 /* CR LF . CR LF.  Dots are rare, so memchr skips most of a message; memmem is several times slower here. */
@@ -213,7 +214,7 @@ static const char *find_dot(const char *at, size_t n)
 static size_t take_head(struct sinkconn *c, const char *at, size_t n, uint64_t now_us)
 {
     if (n >= 3 && memcmp(at, ".\r\n", 3) == 0) { /* an empty message: no line end before the dot */
-        note_head(c, at, 0);
+        c->mark = seen_read(c->p->seen, at, 0);
         end_message(c, now_us);
         return 3;
     }
@@ -224,7 +225,7 @@ static size_t take_head(struct sinkconn *c, const char *at, size_t n, uint64_t n
         return 0;
     if (dot)
         head = (size_t)(dot - at);
-    note_head(c, at, head);
+    c->mark = seen_read(c->p->seen, at, head);
     c->state = SINK_BODY;
     c->p->bytes += head;
     return dot || end ? head : n - 4;
