@@ -85,7 +85,7 @@ static struct relay_msg *msg_new(struct relay *r)
     return x;
 }
 
-static void msg_free(struct relay *r, struct relay_msg *x)
+void bag_msg_free(struct relay *r, struct relay_msg *x)
 {
     x->next = r->spare;
     r->spare = x;
@@ -277,10 +277,15 @@ static void leave_flight(struct bag *b, struct relay_msg *x)
     x->conn = NULL;
 }
 
+void bag_prefetch(struct bag *b)
+{
+    if (bagstate_may_send(&b->st) && !bagstate_one_by_one(&b->st) && may_start(b))
+        has_mail(b);
+}
+
 void bag_msg_over(struct bag *b, struct relay_msg *x)
 {
     leave_flight(b, x);
-    msg_free(b->r, x);
     b->more = true; /* mail that came meanwhile was not announced: the bag was not empty */
     bag_release_dots(b);
 }
@@ -301,7 +306,7 @@ void bag_release_all(struct bag *b)
         struct relay_msg *x = b->todo.head;
         list_remove(&b->todo, x);
         o->ops->release(o, x->m);
-        msg_free(b->r, x);
+        bag_msg_free(b->r, x);
         b->more = true;
     }
 }

@@ -390,7 +390,8 @@ static void on_message(struct conn *c)
         c->body = NULL;
     if (res->stage != CLIENT_AT_MAIL || res->rcpts[0].class != 4) {
         c->taken_n += res->stage == CLIENT_AT_DOT && res->accepted > 0;
-        verdict_take(b, x, res, c->addr_text);
+        if (!verdict_taken(b, x, res))
+            verdict_take(b, x, res, c->addr_text);
         return;
     }
     /* 4xx to MAIL says nothing of recipients: the primary is busy.  Unless it is always this one message. */
@@ -591,10 +592,8 @@ static size_t flush(struct conn *c)
     }
 }
 
-void conn_run(struct conn *c)
+static void talk(struct conn *c)
 {
-    if (c->state != CONN_TALKING)
-        return;
     do {
         if (!take_events(c) || withdrawn(c))
             return;
@@ -611,6 +610,17 @@ void conn_run(struct conn *c)
     }
     if (bagstate_may_connect(&c->bag->st, c->r->now_us, c->bag->conns_n))
         bag_soon(c->bag);
+}
+
+/* The primary gets its next bytes first; what is left to do for those before is done while it works. */
+void conn_run(struct conn *c)
+{
+    if (c->state != CONN_TALKING)
+        return;
+    talk(c);
+    verdict_settle(c->r);
+    if (c->state == CONN_TALKING && c->msgs_n > 0)
+        bag_prefetch(c->bag);
 }
 
 void conn_tick(struct conn *c, uint64_t now_us)

@@ -322,6 +322,7 @@ static void end_stop(struct relay *r)
 static void *thread_main(void *arg)
 {
     struct relay *r = arg;
+    pthread_setname_np(pthread_self(), "relay");
     while (!atomic_load(&r->stopping))
         turn(r);
     begin_stop(r);

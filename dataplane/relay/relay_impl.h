@@ -26,7 +26,7 @@
 #define RELAY_BATCH       32           /* messages claimed at once */
 #define RELAY_OUT_BYTES   (256 * 1024) /* body bytes on their way to a socket */
 #define RELAY_IDLE_US     5000000ull   /* a connection without mail is kept this long */
-#define RELAY_WIDEN_US    1000ull      /* strict order: more connections pay where a message takes longer than this */
+#define RELAY_WIDEN_US    5000ull      /* strict order: more connections pay where a message takes longer than this */
 #define RELAY_TURNS       100          /* messages on a connection while other domains wait for one */
 #define RELAY_CULPRIT_MAX 3            /* attempts that one message may cost its domain before it is put off alone */
 #define RELAY_FORGET_US   600000000ull /* a bag without mail is forgotten */
@@ -43,7 +43,9 @@ struct relay_msg {
     struct conn *conn;
     uint64_t begun_us, read_off;
     bool dot_sent;
-    uint32_t items_n; /* recipients of this transaction */
+    struct bag *bag;           /* of a taken one; see verdict_settle */
+    struct smtp_status status; /* that took it */
+    uint32_t items_n;          /* recipients of this transaction */
     uint32_t items[RELAY_RCPTS_MAX];
     struct slice rcpts[RELAY_RCPTS_MAX];
 };
@@ -129,8 +131,9 @@ struct relay {
     struct bag *run_head, *run_tail, *wait_head, *wait_tail;
     struct conn *soon_head, *soon_tail, *graves, *all;
     struct relay_msg *spare;
-    struct item_result *results; /* RELAY_RCPTS_MAX, scratch */
-    uint8_t *recv_buf;           /* CLIENT_INPUT_MAX, scratch */
+    struct relay_msg *taken, **taken_tail; /* delivered, their ends not yet handed to the outlet */
+    struct item_result *results;           /* RELAY_RCPTS_MAX, scratch */
+    uint8_t *recv_buf;                     /* CLIENT_INPUT_MAX, scratch */
 
     pthread_mutex_t lock;
     struct bag **table;
@@ -162,8 +165,11 @@ struct relay_msg *bag_take(struct bag *b, struct conn *c);
 bool bag_dot_ok(const struct bag *b, const struct relay_msg *x);
 /* The dot was sent, or the message has ended: others may send theirs. */
 void bag_release_dots(struct bag *b);
-/* Takes a message off its connection, ended. */
+/* Takes a message off its connection, ended; it stays the caller's (bag_msg_free). */
 void bag_msg_over(struct bag *b, struct relay_msg *x);
+void bag_msg_free(struct relay *r, struct relay_msg *x);
+/* Claims the next messages when the last ones are given out: before they are asked for. */
+void bag_prefetch(struct bag *b);
 /* Off its connection and back into its place in the order. */
 void bag_msg_back(struct bag *b, struct relay_msg *x);
 /* A connection broke, or the primary was busy, at this message: true if that was too often in a row. */
@@ -185,6 +191,11 @@ void conn_abort(struct conn *c);
 /* ---- verdict.c */
 /* The primary's word on a message; ends the claim. */
 void verdict_take(struct bag *b, struct relay_msg *x, const struct client_result *res, const char *remote);
+/* The common case, all its recipients were taken; false: it is not.  The message leaves the flight at once; its end is
+ * stored, counted and logged by verdict_settle, which runs when the next message is on its way, so that the primary and
+ * we work at the same time. */
+bool verdict_taken(struct bag *b, struct relay_msg *x, const struct client_result *res);
+void verdict_settle(struct relay *r);
 /* Puts a message off by itself: all its live recipients of this transaction get this status. */
 void verdict_put_off(struct bag *b, struct relay_msg *x, const struct smtp_status *st, bool held);
 

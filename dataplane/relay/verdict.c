@@ -190,6 +190,39 @@ void verdict_take(struct bag *b, struct relay_msg *x, const struct client_result
         b->culprit_n = 0;
     tell_state(b, x, &t, &res->rcpts[0]);
     bag_msg_over(b, x);
+    bag_msg_free(b->r, x);
+}
+
+static bool all_taken(const struct client_result *res)
+{
+    return res->stage == CLIENT_AT_DOT && res->accepted == res->rcpts_n && res->rcpts[0].class == 2;
+}
+
+bool verdict_taken(struct bag *b, struct relay_msg *x, const struct client_result *res)
+{
+    struct relay *r = b->r;
+    if (!all_taken(res))
+        return false;
+    x->bag = b;
+    x->status = res->rcpts[0];
+    b->culprit_n = 0;
+    bag_event(b, BAG_TAKEN, clock_boot_us(r->clock) - x->begun_us, NULL);
+    bag_msg_over(b, x);
+    *(r->taken ? r->taken_tail : &r->taken) = x;
+    r->taken_tail = &x->next;
+    return true;
+}
+
+void verdict_settle(struct relay *r)
+{
+    while (r->taken) {
+        struct relay_msg *x = r->taken;
+        r->taken = x->next;
+        for (uint32_t i = 0; i < x->items_n; i++)
+            r->results[i] = (struct item_result){x->items[i], ITEM_DELIVERED, x->status};
+        verdict_finish(x->bag, x->m, r->results, x->items_n, 0, false, x->bag->pub.address);
+        bag_msg_free(r, x);
+    }
 }
 
 void verdict_put_off(struct bag *b, struct relay_msg *x, const struct smtp_status *st, bool held)
@@ -199,4 +232,5 @@ void verdict_put_off(struct bag *b, struct relay_msg *x, const struct smtp_statu
         results[i] = (struct item_result){x->items[i], ITEM_LIVE, *st};
     verdict_finish(b, x->m, results, x->items_n, retry_at(b, x->m->state.attempts), held, "");
     bag_msg_over(b, x);
+    bag_msg_free(b->r, x);
 }

@@ -1,6 +1,6 @@
 /* fake_primary.h - a small SMTP server on loopback that misbehaves to order, for tests of the relay.
  *
- * A recipient decides by its local part: no@ 550, later@ 451, slow@ is answered after 3 ms, anyone else is taken.  The
+ * A recipient decides by its local part: no@ 550, later@ 451, slow@ is answered after 8 ms, anyone else is taken.  The
  * knobs below decide the rest.  One thread, poll(2). */
 #pragma once
 #include <arpa/inet.h>
@@ -82,7 +82,7 @@ static void primary_rcpt(struct primary_conn *c, const char *line)
         primary_code(c, 451, "come again");
     else {
         if (strstr(line, "<slow@"))
-            usleep(3000);
+            usleep(8000);
         c->rcpts++;
         primary_say(c, "250 2.1.5 ok\r\n");
     }

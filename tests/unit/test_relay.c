@@ -165,9 +165,9 @@ static void strict_over_connections(void **state)
     struct house *h = *state;
     primary_up(h->primary);
     start(h);
-    add_many(h, 400, "slow@" DOMAIN);
-    wait_for(ended(h, ITEM_DELIVERED) == 400);
-    assert_fifo(h->primary, 400);
+    add_many(h, 200, "slow@" DOMAIN);
+    wait_for(ended(h, ITEM_DELIVERED) == 200);
+    assert_fifo(h->primary, 200);
     assert_true(atomic_load(&h->primary->most_open) > 1);
     assert_true(atomic_load(&h->primary->most_open) <= 4);
 }
@@ -286,9 +286,9 @@ static void leaves_slow_many(void **state)
     atomic_store(&h->primary->leave_after, 30);
     primary_up(h->primary);
     start(h);
-    add_many(h, 300, "slow@" DOMAIN);
-    wait_for(ended(h, ITEM_DELIVERED) == 300);
-    assert_fifo(h->primary, 300);
+    add_many(h, 200, "slow@" DOMAIN);
+    wait_for(ended(h, ITEM_DELIVERED) == 200);
+    assert_fifo(h->primary, 200);
 }
 
 static void in_doubt(void **state)
