@@ -11,6 +11,8 @@
  *   max_background_jobs    below 8
  *   checksum xxh3          this build has no fast crc32c
  *   whole-key bloom filter a look-up of an ID that is not there reads no block
+ *   filters outside the    the cache is split into shards, and a filter larger than a shard is never kept: each look-up
+ *   block cache            read it again (measured: 250 us instead of 6).  About 1.3 bytes a key stay in memory instead
  *   info log               errors only, small: it grows without end otherwise */
 #include "spool/base/err.h"
 #include "spool/base/log.h"
@@ -238,7 +240,7 @@ static void rocks_table_options(rocksdb_options_t *o, size_t cache_bytes)
     rocksdb_cache_t *cache = rocksdb_cache_create_lru(cache_bytes);
     rocksdb_block_based_options_set_block_cache(t, cache);
     rocksdb_block_based_options_set_filter_policy(t, rocksdb_filterpolicy_create_bloom_full(10));
-    rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 1);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 0);
     rocksdb_block_based_options_set_checksum(t, ROCKS_XXH3);
     rocksdb_options_set_block_based_table_factory(o, t);
     rocksdb_cache_destroy(cache); /* the table factory keeps a reference */
