@@ -387,6 +387,10 @@ int disk_file_open(struct disk **d_r, const char *dir, enum disk_engine engine)
         return rc;
     }
     pthread_mutex_init(&d->lock, NULL);
-    *d_r = &d->disk;
-    return 0;
+    rc = sync_dir(d); /* what a process that was killed did to the directory is durable before it is relied on */
+    if (rc)
+        file_destroy(&d->disk);
+    else
+        *d_r = &d->disk;
+    return rc;
 }
