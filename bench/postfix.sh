@@ -42,6 +42,7 @@ inet_protocols = ipv4
 smtpd_relay_restrictions = permit_mynetworks, reject
 message_size_limit = 104857600
 mailbox_size_limit = 0
+virtual_mailbox_limit = 0
 in_flow_delay = 0
 queue_run_delay = 5s
 minimal_backoff_time = 5s

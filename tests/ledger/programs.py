@@ -279,6 +279,7 @@ class Postfix:
         self.dir = house.room(name)
         self.port = port or free_port()
         self.running = False
+        self.files, self.grown = -1, 0.0  # of the maildir, for who waits until it has all
 
     def script(self, *args):
         p = subprocess.run([os.path.join(ROOT, "bench/postfix.sh")] + list(args), stdout=subprocess.PIPE,
