@@ -165,6 +165,7 @@ static int open_relay(struct daemon *d)
     struct relay_config cfg = relay_config_default;
     cfg.hostname = st->hostname;
     cfg.nameservers = (const char *const *)st->relay_nameservers.v;
+    cfg.listeners = (const char *const *)st->listen.v;
     cfg.max_connections = st->relay_max_connections;
     cfg.connect_timeout_us = st->relay_connect_timeout_us;
     cfg.probe_min_us = st->relay_probe_min_us;
@@ -175,7 +176,9 @@ static int open_relay(struct daemon *d)
     cfg.smarthost = st->relay_smarthost[0] ? st->relay_smarthost : NULL;
     struct outlet *outlet;
     int rc = spool_outlet(d->spool, &outlet);
-    return rc < 0 ? rc : relay_open(&d->relay, &cfg, outlet, d->domains, clock_system());
+    if (rc == 0 && (rc = relay_open(&d->relay, &cfg, outlet, d->domains, clock_system())) < 0)
+        outlet->ops->close(&outlet);
+    return rc;
 }
 
 static void request_reload(void *arg)

@@ -196,13 +196,22 @@ static void kconn_drained(struct kconn *c)
     kconn_kernel(c)->engine->read_on(c);
 }
 
+/* All input is consumed and no more will come. An app that owes an answer resumes when it has given it. */
+static void kconn_ended(struct kconn *c)
+{
+    struct kernel *k = kconn_kernel(c);
+    c->paused = k->app.ended && k->app.ended(c->c.session);
+    if (!c->paused)
+        kconn_finish(c, CONN_END_PEER);
+}
+
 void kconn_eof(struct kconn *c)
 {
     c->eof = true;
     if (c->state == KCONN_LINGER)
         kconn_kill(c, c->how);
     else if (c->state == KCONN_OPEN && !c->held)
-        kconn_finish(c, CONN_END_PEER);
+        kconn_ended(c);
 }
 
 void kconn_expired(struct kconn *c)
@@ -262,7 +271,7 @@ static void kconn_offer(struct kconn *c)
     if (c->held || !kconn_offers(c))
         return;
     if (c->eof)
-        kconn_finish(c, CONN_END_PEER);
+        kconn_ended(c);
     else
         k->engine->read_on(c);
 }

@@ -47,6 +47,9 @@ struct transport_app {
     size_t (*receive)(void *session, struct slice in);
     /* The timer set with conn_timer ran out. */
     void (*timer)(void *session);
+    /* The peer will say no more (FIN), and all it said was consumed.  true: an answer is outstanding; the connection
+     * stays open for it until conn_resume or conn_close.  false, or NULL: it is closed. */
+    bool (*ended)(void *session);
     void (*closed)(void *session, enum conn_end how);
     /* Once a loop turn, after all events and before the sends are flushed: the app polls its doors.  May be NULL. */
     void (*turn)(void *app);

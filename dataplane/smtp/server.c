@@ -267,6 +267,13 @@ static void on_timer(void *session)
         conn_timer(cl->c, drain_us && drain_us < in_us ? drain_us : in_us);
 }
 
+/* A client may close its side right behind the final dot and still wait for the 250. */
+static bool on_ended(void *session)
+{
+    struct client *cl = session;
+    return cl->s.wait != WAIT_NOTHING;
+}
+
 static void on_closed(void *session, enum conn_end how)
 {
     static const char *const why[] = {[CONN_END_PEER] = "peer",
@@ -381,6 +388,7 @@ struct transport_app smtp_worker_app(struct smtp_worker *w)
     return (struct transport_app){.accept = on_accept,
                                   .receive = on_receive,
                                   .timer = on_timer,
+                                  .ended = on_ended,
                                   .closed = on_closed,
                                   .turn = on_turn,
                                   .sleep = on_sleep,

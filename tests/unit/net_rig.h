@@ -24,6 +24,7 @@ enum mode {
     HOLD,       /* takes nothing until go, then checks the pattern */
     HOLD_ECHO,  /* takes nothing until go, then echoes */
     HOLD_FIRST, /* the first 20 connections take nothing until go; echoes */
+    OWE,        /* takes all; answers "paid" at go, also where the peer has ended meanwhile */
     FLOOD,      /* answers the first byte with 3 MiB of pattern */
     BYE,        /* answers the first byte with 221 and closes, whatever else comes */
     CUT,        /* aborts at the first byte */
@@ -41,7 +42,7 @@ struct rig {
     struct visit *visits;
     atomic_int accepted, closed, ends[4], ticks, turns, run_result;
     atomic_size_t received;
-    atomic_bool go, stop_accepting, out_of_order;
+    atomic_bool go, stop_accepting, out_of_order, peer_ended;
 };
 
 struct visit {
@@ -131,6 +132,9 @@ static size_t visit_take(struct visit *v, struct slice in)
     case HOLD_ECHO:
     case HOLD_FIRST:
         return visit_hold(v, in);
+    case OWE:
+        v->waits = true;
+        return in.n;
     case FLOOD:
         visit_flood(v);
         return in.n;
@@ -163,6 +167,13 @@ static void app_timer(void *session)
     conn_send(v->c, SLICE_LIT("tick"));
 }
 
+static bool app_ended(void *session)
+{
+    struct visit *v = session;
+    atomic_store(&v->rig->peer_ended, true);
+    return v->rig->mode == OWE && v->waits;
+}
+
 static void app_closed(void *session, enum conn_end how)
 {
     struct visit *v = session;
@@ -190,6 +201,8 @@ static void app_turn(void *app)
         if (!w->waits || (r->mode != SIP && !atomic_load(&r->go)))
             continue;
         w->waits = false;
+        if (r->mode == OWE)
+            conn_send(w->c, SLICE_LIT("paid"));
         conn_resume(w->c);
     }
 }
@@ -228,6 +241,7 @@ static void rig_start(struct rig *r, enum mode mode, void **state, const char *a
     struct transport_app app = {.accept = app_accept,
                                 .receive = app_receive,
                                 .timer = app_timer,
+                                .ended = app_ended,
                                 .closed = app_closed,
                                 .turn = app_turn,
                                 .sleep = app_sleep,

@@ -76,6 +76,26 @@ static void offers_after_resume_inside(void **state)
     offers_what_was_left(state, SIP_NOW);
 }
 
+static void half_closed_peer_gets_its_answer(void **state)
+{
+    struct rig r;
+    char answer[8];
+    rig_start_plain(&r, OWE, state);
+    int fd = client(&r);
+    client_say(fd, 0, 100);
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    until(atomic_load(&r.peer_ended));
+    assert_int_equal(atomic_load(&r.closed), 0);
+    atomic_store(&r.go, true);
+    r.t->ops->wake(r.t);
+    assert_int_equal(recv(fd, answer, sizeof answer, MSG_WAITALL), 4); /* the answer, then the end */
+    assert_memory_equal(answer, "paid", 4);
+    until(atomic_load(&r.closed) == 1);
+    assert_int_equal(atomic_load(&r.ends[CONN_END_PEER]), 1);
+    close(fd);
+    rig_stop(&r);
+}
+
 static void paused_app_stops_the_sender(void **state)
 {
     struct rig r;
@@ -465,6 +485,7 @@ static void never_run_is_destroyed(void **state)
     X(speaks_ipv6)                                                                                                     \
     X(offers_after_resume)                                                                                             \
     X(offers_after_resume_inside)                                                                                      \
+    X(half_closed_peer_gets_its_answer)                                                                                \
     X(paused_app_stops_the_sender)                                                                                     \
     X(slow_reader_stops_the_reading)                                                                                   \
     X(large_answer_to_a_slow_reader)                                                                                   \
