@@ -93,7 +93,9 @@ static void entry_put(struct queue *q, struct slice domain, const struct place *
 {
     uint8_t value[ENTRY_VALUE_MAX];
     struct key k = key_queue(domain, at);
-    store_put(&q->store, &k, slice_of(value, entry_encode(e, value)));
+    struct slice encoded = slice_of(value, entry_encode(e, value));
+    store_put(&q->store, &k, encoded);
+    hold_keep(q, &at->id, encoded);
 }
 
 static void wait_put(struct queue *q, struct slice domain, const struct place *at, const struct msg_state *s)

@@ -34,9 +34,24 @@ static bool hold_is_fresh(const struct hold *h)
     return !h->gone && !h->held && h->due_us == 0;
 }
 
-struct hold *hold_begin(struct queue *q, struct bag *b, const struct place *at, const struct msg_state *s,
+static void hold_value(struct hold *h, struct slice value)
+{
+    h->value_n = value.n <= HOLD_VALUE_MAX ? (uint8_t)value.n : 0;
+    if (h->value_n)
+        memcpy(h->value, value.p, value.n);
+}
+
+void hold_keep(struct queue *q, const struct msgid *id, struct slice value)
+{
+    struct hold *h = hold_find(q, id);
+    if (h)
+        hold_value(h, value);
+}
+
+struct hold *hold_begin(struct queue *q, struct bag *b, const struct place *at, const struct entry *e,
                         enum hold_kind kind)
 {
+    uint8_t value[ENTRY_VALUE_MAX];
     struct hold *h = malloc(sizeof *h);
     if (!h)
         return NULL;
@@ -44,9 +59,10 @@ struct hold *hold_begin(struct queue *q, struct bag *b, const struct place *at, 
                        .at = *at,
                        .bag = b,
                        .kind = kind,
-                       .due_us = s->due_us,
-                       .held = s->held,
-                       .seq = s->seq};
+                       .due_us = e->state.due_us,
+                       .held = e->state.held,
+                       .seq = e->state.seq};
+    hold_value(h, slice_of(value, entry_encode(e, value)));
     table_add(&q->holds, h->hash, h);
     b->claimed++;
     b->claimed_fresh += hold_is_fresh(h);
@@ -261,7 +277,7 @@ static size_t claim_due(struct queue *q, struct bag *b, struct claim *claims_r, 
     struct entry e;
     size_t n = 0;
     while (n < cap && walk_next(&w, &at, &e)) {
-        if (!hold_begin(q, b, &at, &e.state, HOLD_DUE)) {
+        if (!hold_begin(q, b, &at, &e, HOLD_DUE)) {
             heap_push(&b->back, &at, 1 + (uint64_t)e.state.seq);
             break;
         }
@@ -286,7 +302,7 @@ static size_t claim_older(struct queue *q, struct bag *b, uint64_t before_us, st
     while (it && n < cap && q->ix->ops->next(it, &key, &value)) {
         if (!key_queue_parse(key, &domain, &at) || hold_find(q, &at.id) || entry_decode(value, &e))
             continue;
-        if (!hold_begin(q, b, &at, &e.state, HOLD_PICK))
+        if (!hold_begin(q, b, &at, &e, HOLD_PICK))
             break;
         claim_fill(&claims_r[n++], &at, &e);
     }
@@ -314,7 +330,7 @@ int queue_claim_id(struct queue *q, const struct msgid *id, struct claim *claim_
         return res;
     if (hold_find(q, id))
         return -SATCHEL_EBUSY;
-    if (!hold_begin(q, bags_need(&q->bags, slice_str(domain_r)), &at, &e.state, HOLD_PICK))
+    if (!hold_begin(q, bags_need(&q->bags, slice_str(domain_r)), &at, &e, HOLD_PICK))
         return -SATCHEL_ENOMEM;
     claim_fill(claim_r, &at, &e);
     return 0;

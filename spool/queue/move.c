@@ -289,7 +289,7 @@ static bool move_hold(struct queue *q, const struct cand *c, struct entry *e_r)
     if (queue_id_load(q, &c->id, domain, &at) || queue_entry_load(q, slice_str(domain), &at, e_r))
         return false;
     if (!h)
-        h = hold_begin(q, bags_need(&q->bags, slice_str(domain)), &at, &e_r->state, HOLD_MOVE);
+        h = hold_begin(q, bags_need(&q->bags, slice_str(domain)), &at, e_r, HOLD_MOVE);
     if (h)
         h->moves++;
     return h != NULL;

@@ -110,6 +110,11 @@ void queue_ready(struct queue *q, const struct bag *b)
 int queue_entry_load(struct queue *q, struct slice domain, const struct place *at, struct entry *e_r)
 {
     uint8_t value[ENTRY_VALUE_MAX];
+    const struct hold *h = hold_find(q, &at->id);
+    if (h && h->gone)
+        return -SATCHEL_ENOENT;
+    if (h && h->value_n && h->at.arrival_us == at->arrival_us && slice_eq(bag_name(h->bag), domain))
+        return entry_decode(slice_of(h->value, h->value_n), e_r);
     struct key k = key_queue(domain, at);
     int64_t n = store_get(&q->store, &k, value, sizeof value);
     if (n < 0)

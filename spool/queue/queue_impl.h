@@ -18,7 +18,9 @@ enum hold_kind {
     HOLD_MOVE, /* compaction writes the message again */
 };
 
-/* A claim. */
+enum { HOLD_VALUE_MAX = 64 };
+
+/* A claim.  It keeps the entry as the index has it, so that finishing what was handed out reads nothing. */
 struct hold {
     uint64_t hash;
     struct place at;
@@ -28,7 +30,9 @@ struct hold {
     uint64_t due_us; /* as the state is now */
     uint32_t seq;
     bool held;
-    bool gone; /* the message ended while it was held */
+    bool gone;       /* the message ended while it was held */
+    uint8_t value_n; /* 0: too long to keep, the index has it */
+    uint8_t value[HOLD_VALUE_MAX];
 };
 
 struct victim;
@@ -82,8 +86,10 @@ void apply_chunk_drop(struct queue *q, const struct key *k, uint64_t pos, uint32
 
 /* ---- claim.c */
 struct hold *hold_find(const struct queue *q, const struct msgid *id);
-struct hold *hold_begin(struct queue *q, struct bag *b, const struct place *at, const struct msg_state *s,
+struct hold *hold_begin(struct queue *q, struct bag *b, const struct place *at, const struct entry *e,
                         enum hold_kind kind);
+/* The entry was written. */
+void hold_keep(struct queue *q, const struct msgid *id, struct slice value);
 /* The message's state changed (s == NULL: it is gone) while it may be held. Called before the bag's counters move. */
 void hold_follow(struct queue *q, const struct msgid *id, const struct msg_state *s);
 /* Ends the hold. back: the message was handed out and comes out again first. */
