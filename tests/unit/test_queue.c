@@ -1,4 +1,6 @@
 /* test_queue.c - bags: order, claims, putting off, flushing, counters, listing, replay; on the index in memory. */
+#include "spool/queue/heap.h"
+#include "spool/queue/table.h"
 #include "tests/unit/fakelog.h"
 
 static const char A[] = "a.example", B[] = "b.example";
@@ -436,19 +438,82 @@ static void test_many_deferred(void **state)
     assert_int_equal(n, N - 1);
 }
 
+/* ---- parts */
+
+static bool int_eq(const void *item, const void *key)
+{
+    return *(const int *)item == *(const int *)key;
+}
+
+/* Few hashes for many items: probing and shifting back, against a plain array. */
+static void test_table(void **state)
+{
+    (void)state;
+    static int items[500];
+    bool there[500] = {false};
+    struct table t = {0};
+    struct rng rng;
+    rng_seed(&rng, 3);
+    for (int i = 0; i < 500; i++)
+        items[i] = i;
+    for (int step = 0; step < 20000; step++) {
+        int i = (int)rng_below(&rng, 500);
+        uint64_t hash = (uint64_t)i * 2654435761u >> 3 & ~7ull;
+        void *found = table_find(&t, hash, int_eq, &i);
+        assert_ptr_equal(found, there[i] ? &items[i] : NULL);
+        if (there[i])
+            table_del(&t, hash, &items[i]);
+        else
+            table_add(&t, hash, &items[i]);
+        there[i] = !there[i];
+    }
+    size_t at = 0, n = 0;
+    while (table_next(&t, &at))
+        n++;
+    assert_int_equal(n, t.n);
+    table_clear(&t, NULL);
+}
+
+static void test_heap(void **state)
+{
+    (void)state;
+    struct heap h = {0};
+    struct rng rng;
+    rng_seed(&rng, 4);
+    for (int i = 0; i < 500; i++)
+        heap_push(&h, &(struct place){rng_below(&rng, 50), fake_id(rng_below(&rng, 100))}, 0);
+    struct place last = {0};
+    while (h.n) {
+        struct place top = heap_top(&h)->at;
+        assert_true(place_cmp(&last, &top) <= 0);
+        last = top;
+        heap_pop(&h);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_order),         TEST(test_unclaim_comes_first),
-        TEST(test_finish),        TEST(test_deferred),
-        TEST(test_flush),         TEST(test_held),
-        TEST(test_older),         TEST(test_refused),
-        TEST(test_chunks),        TEST(test_abort),
-        TEST(test_ready),         TEST(test_replay_is_idempotent),
-        TEST(test_contradiction), TEST(test_list),
-        TEST(test_stats),         TEST(test_many_deferred),
+        TEST(test_order),
+        TEST(test_unclaim_comes_first),
+        TEST(test_finish),
+        TEST(test_deferred),
+        TEST(test_flush),
+        TEST(test_held),
+        TEST(test_older),
+        TEST(test_refused),
+        TEST(test_chunks),
+        TEST(test_abort),
+        TEST(test_ready),
+        TEST(test_replay_is_idempotent),
+        TEST(test_contradiction),
+        TEST(test_list),
+        TEST(test_stats),
+        TEST(test_many_deferred),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_heap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
