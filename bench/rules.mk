@@ -7,3 +7,4 @@ bench-tools: $(addprefix $(BUILD)/bin/satchel-,$(BENCH))
 # QUICK=1: under two minutes, with smaller numbers
 bench: all
 	$(Q)bench/run $(if $(QUICK),--quick) --build $(BUILD)
+$(BUILD)/tests/unit/test_bench: $(BENCH_LIB)
