@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { CLAIM_BATCH = 64, DAMAGED_RETRY_S = 3600 };
+enum { CLAIM_BATCH = 64, DAMAGED_RETRY_S = 3600, PREFETCH_GAP = 8192, PREFETCH_MAX = 1 << 20 };
 
 struct ready_name {
     struct ready_name *next;
@@ -17,13 +17,13 @@ struct ready_name {
 struct outlet_door {
     struct outlet out;
     struct spool *s;
-    struct segread *reader;
+    struct segread *heads, *bodies; /* of their own: a batch is claimed while the one before is being read */
     struct outlet_door *next;
     struct bell bell;
     bool armed, listening;
     pthread_mutex_t ready_lock;
     struct ready_name *ready, **ready_tail, *shown;
-    /* the record that `reader` holds now: reads of one message decode it once */
+    /* the record that `bodies` holds now: reads of one message decode it once */
     struct out_msg *held;
     struct record held_rec;
 };
@@ -103,7 +103,7 @@ static bool out_ready(struct outlet *o, struct slice *domain_r)
 static bool out_sleep(struct outlet *o)
 {
     struct outlet_door *d = (struct outlet_door *)o;
-    bell_ring(&d->s->to_committer.bell);
+    committer_ring_lazy(d->s);
     if (d->armed)
         bell_disarm(&d->bell);
     bell_arm(&d->bell);
@@ -181,8 +181,7 @@ static void claim_damaged(struct outlet_door *d, struct slice domain, const stru
 static struct out_msg *claim_read(struct outlet_door *d, struct slice domain, const struct claim *c)
 {
     struct record rec;
-    d->held = NULL;
-    int rc = segread_head(d->reader, c->pos, c->size, &rec);
+    int rc = segread_head(d->heads, c->pos, c->size, &rec);
     struct out_msg *m = rc == 0 ? msg_new(c, &rec) : NULL;
     if (rc < 0) {
         claim_damaged(d, domain, c, rc);
@@ -192,6 +191,16 @@ static struct out_msg *claim_read(struct outlet_door *d, struct slice domain, co
         spool_unlock(d->s);
     }
     return m;
+}
+
+/* Messages of a bag often lie side by side: one read then serves the heads of all. */
+static void claim_prefetch(struct outlet_door *d, const struct claim *c, size_t n)
+{
+    uint64_t end = c[0].pos + c[0].size;
+    for (size_t i = 1; i < n && c[i].pos >= end && c[i].pos - end <= PREFETCH_GAP; i++)
+        end = c[i].pos + c[i].size;
+    if (end - c[0].pos > c[0].size && end - c[0].pos <= PREFETCH_MAX)
+        segread_prefetch(d->heads, c[0].pos, (uint32_t)(end - c[0].pos));
 }
 
 static size_t out_claim(struct outlet *o, struct slice domain, enum claim_mode mode, uint64_t before_us,
@@ -205,6 +214,8 @@ static size_t out_claim(struct outlet *o, struct slice domain, enum claim_mode m
     size_t n = queue_claim(d->s->queue, domain, mode, before_us, claims, cap < CLAIM_BATCH ? cap : CLAIM_BATCH);
     spool_unlock(d->s);
     size_t out = 0;
+    if (n > 1)
+        claim_prefetch(d, claims, n);
     for (size_t i = 0; i < n; i++) {
         struct out_msg *m = claim_read(d, domain, &claims[i]);
         if (m)
@@ -236,7 +247,7 @@ static int out_claim_id(struct outlet *o, const struct msgid *id, struct outlet_
 static int load(struct outlet_door *d, struct out_msg *m, uint64_t pos, uint32_t size)
 {
     d->held = NULL;
-    int rc = segread_record(d->reader, pos, size, &d->held_rec);
+    int rc = segread_record(d->bodies, pos, size, &d->held_rec);
     if (rc == 0)
         d->held = m;
     return rc;
@@ -410,7 +421,8 @@ static void out_close(struct outlet **o)
         free(d->ready);
         d->ready = next;
     }
-    segread_close(&d->reader);
+    segread_close(&d->heads);
+    segread_close(&d->bodies);
     bell_destroy(&d->bell);
     pthread_mutex_destroy(&d->ready_lock);
     free(d);
@@ -425,11 +437,14 @@ int spool_outlet(struct spool *s, struct outlet **o_r)
     struct outlet_door *d = calloc(1, sizeof *d);
     if (!d)
         return -SATCHEL_ENOMEM;
-    int rc = segread_open(&d->reader, s->disk);
+    int rc = segread_open(&d->heads, s->disk);
+    if (rc == 0)
+        rc = segread_open(&d->bodies, s->disk);
     if (rc == 0)
         rc = bell_init(&d->bell);
     if (rc < 0) {
-        segread_close(&d->reader);
+        segread_close(&d->heads);
+        segread_close(&d->bodies);
         free(d);
         return rc;
     }

@@ -3,6 +3,7 @@
 #include "spool/spool_impl.h"
 
 #include <poll.h>
+#include <stdlib.h>
 #include <time.h>
 
 enum {
@@ -62,17 +63,30 @@ static struct mail *apply_batch(struct spool *s, struct mail *m)
     return m;
 }
 
+/* A copy of what the committer published; NULL where there is no memory, and reclaim waits. */
+static uint64_t *copy_segments(struct spool *s, size_t *n_r, bool *pressure_r)
+{
+    pthread_mutex_lock(&s->segs_lock);
+    uint64_t *segs = malloc((s->segs_n + 1) * sizeof *segs);
+    if (segs && s->segs_n)
+        memcpy(segs, s->segs, s->segs_n * sizeof *segs);
+    *n_r = s->segs_n;
+    *pressure_r = s->pressure;
+    pthread_mutex_unlock(&s->segs_lock);
+    return segs;
+}
+
 static bool reclaim_step(struct spool *s)
 {
-    uint64_t segs[1024];
-    pthread_mutex_lock(&s->segs_lock);
-    size_t n = s->segs_n < 1024 ? s->segs_n : 1024;
-    memcpy(segs, s->segs, n * sizeof *segs);
-    bool pressure = s->pressure;
-    pthread_mutex_unlock(&s->segs_lock);
+    size_t n;
+    bool pressure;
+    uint64_t *segs = copy_segments(s, &n, &pressure);
+    if (!segs)
+        return false;
     spool_lock(s);
     bool more = !atomic_load(&s->stop_committer) && queue_reclaim(s->queue, segs, n, pressure);
     spool_unlock(s);
+    free(segs);
     bell_ring(&s->to_committer.bell);
     return more;
 }

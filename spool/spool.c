@@ -148,28 +148,46 @@ static int open_log(struct spool *s)
     return rc == 0 && r.last_pos ? queue_commit(s->queue, r.last_pos) : rc;
 }
 
-/* An index that is ahead of the log belongs to another log: it is thrown away, and the log read as a whole. */
-static int open_matching(struct spool *s)
+/* unfit_r: why the index does not belong to this log, where that is what is wrong. */
+static int open_all(struct spool *s, const char **unfit_r)
 {
+    *unfit_r = NULL;
     int rc = open_index(s);
     if (rc == 0)
         rc = open_queue(s);
     uint64_t applied = rc == 0 ? queue_applied(s->queue) : 0;
     if (rc == 0)
         rc = open_log(s);
-    if (rc < 0 || applied <= s->info.opened.next_pos)
+    if (rc < 0)
+        return rc;
+    if (applied > s->info.opened.next_pos) {
+        *unfit_r = "it is ahead of the log";
+        return -SATCHEL_EDAMAGED;
+    }
+    committer_publish_segments(s);
+    spool_lock(s);
+    rc = queue_recovered(s->queue, s->segs, s->segs_n);
+    spool_unlock(s);
+    if (rc == -SATCHEL_EDAMAGED)
+        *unfit_r = "it contradicts the log";
+    return rc;
+}
+
+/* An index that does not belong to the log is thrown away, and the log read as a whole. */
+static int open_matching(struct spool *s)
+{
+    const char *unfit;
+    int rc = open_all(s, &unfit);
+    if (!unfit)
         return rc;
     char path[4096];
     snprintf(path, sizeof path, "%s/index", s->dir);
-    log_warning("spool.index_rebuild", "index=%s error=\"ahead of the log\" action=\"rebuilding it from the log\"",
-                path);
+    log_warning("spool.index_rebuild", "index=%s error=\"%s\" action=\"rebuilding it from the log\"", path, unfit);
     seglog_close(&s->log);
     close_queue(s);
     index_rocks_destroy(path);
     s->info.index_rebuilt = true;
-    if ((rc = open_index(s)) == 0 && (rc = open_queue(s)) == 0)
-        rc = open_log(s);
-    return rc;
+    return open_all(s, &unfit);
 }
 
 static int recover(struct spool *s, char *why_r, size_t why_cap)
@@ -188,16 +206,8 @@ static int recover(struct spool *s, char *why_r, size_t why_cap)
         snprintf(why_r, why_cap, "%s: no room for the reserve of segments: free disk space, or lower spool.segment",
                  path);
     else if (rc < 0)
-        snprintf(why_r, why_cap, "%s: %s", path, satchel_strerror(rc));
-    if (rc < 0)
-        return rc;
-    committer_publish_segments(s);
-    spool_lock(s);
-    rc = queue_recovered(s->queue, s->segs, s->segs_n);
-    spool_unlock(s);
-    if (rc < 0)
-        snprintf(why_r, why_cap, "%s/index: %s: remove the index, it is rebuilt from the log", s->dir,
-                 satchel_strerror(rc));
+        snprintf(why_r, why_cap, "%s: %s: satchelctl spool check --dir %s tells more", path, satchel_strerror(rc),
+                 s->dir);
     return rc;
 }
 

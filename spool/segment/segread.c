@@ -309,6 +309,14 @@ int segread_head(struct segread *r, uint64_t pos, uint32_t size, struct record *
     return read_at(r, pos, size, rec_r, try_head);
 }
 
+void segread_prefetch(struct segread *r, uint64_t pos, uint32_t bytes)
+{
+    struct open_slot *o;
+    uint32_t off = logpos_off(pos), n = bytes < AHEAD_MAX ? bytes : AHEAD_MAX;
+    if (open_segment(r, logpos_seg(pos), &o) == 0 && off < o->bytes && !window_has(r, o->seg, off, n))
+        window_load(r, o, off, n);
+}
+
 int segread_segment(struct segread *r, uint64_t seg,
                     int (*each)(void *arg, const struct record *rec, uint64_t pos, uint32_t size), void *arg)
 {

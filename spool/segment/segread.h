@@ -18,6 +18,8 @@ void segread_close(struct segread **r);
 int segread_record(struct segread *r, uint64_t pos, uint32_t size, struct record *rec_r);
 /* Only header, copyset and meta (for listings); the body is left unread: rec_r->body.p NULL. */
 int segread_head(struct segread *r, uint64_t pos, uint32_t size, struct record *rec_r);
+/* Records of [pos, pos + bytes) will be asked for: reads them at once, at most 1 MiB.  A hint; failures show later. */
+void segread_prefetch(struct segread *r, uint64_t pos, uint32_t bytes);
 /* Every record of a segment in order (reclaim, dump); each non-zero return ends it with that value.  Damaged stretches
  * are skipped by resynchronising at the next group. */
 int segread_segment(struct segread *r, uint64_t seg,
