@@ -87,14 +87,19 @@ static size_t on_trace(void *arg, const struct envelope *env, const struct msgid
     return (size_t)snprintf(out_r, cap, "Received: for %.*s\r\n", SLICE_FMT(env->domain));
 }
 
-static void turn(struct intake *in)
+static void turn_for(struct intake *in, int most_ms)
 {
     in->ops->poll(in);
     if (in->ops->sleep(in)) {
         struct pollfd p = {in->fd, POLLIN, 0};
-        poll(&p, 1, 1000);
+        poll(&p, 1, most_ms);
     }
     in->ops->poll(in);
+}
+
+static void turn(struct intake *in)
+{
+    turn_for(in, 1000);
 }
 
 static uint8_t body_byte(uint64_t at, uint64_t seed)
@@ -316,11 +321,11 @@ static void aborted_messages_leave_nothing(void **state)
         assert_int_equal(in->ops->begin(in, &env, 1, on_trace, NULL, &t), 0);
         assert_int_equal(feed(in, t, (uint64_t)i * 20000, 1, &p), 0);
         in->ops->abort(t);
-        turn(in);
+        turn_for(in, 5);
     }
     assert_int_equal(post_one(in, "b.test", 10, 1, &p), 0);
     for (int i = 0; i < 10; i++)
-        turn(in); /* the chunks under way come back */
+        turn_for(in, 5); /* the chunks under way come back */
     in->ops->close(&in);
     spool_close(&s);
     s = open_spool(0, 0);
@@ -389,7 +394,7 @@ static void memory_budget_spills_early(void **state)
     o->ops->release(o, m);
     m = claim_one(o, "a.test"); /* a released message comes again */
     finish_all(o, m, ITEM_DELIVERED);
-    turn(in);
+    turn_for(in, 5);
     o->ops->close(&o);
     in->ops->close(&in);
     spool_close(&s);
