@@ -19,7 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { SQ_ENTRIES = 512, CQ_ENTRIES = 4096, GROUP = 0 };
+enum { SQ_ENTRIES = 512, CQ_ENTRIES = 4096, GROUP = 0, EVENTS_A_TURN = 64 };
 
 /* Low bits of user_data; the rest is a struct kconn, or an index for ACCEPT and WATCH. */
 enum op { OP_IGNORE, OP_RECV, OP_SEND, OP_ACCEPT, OP_WATCH, OP_MASK = 7 };
@@ -336,7 +336,8 @@ static void uring_events(struct kernel *k, struct uring *u)
     io_uring_for_each_cqe(&u->ring, head, cqe)
     {
         uring_event(k, cqe);
-        n++;
+        if (++n == EVENTS_A_TURN)
+            break;
     }
     io_uring_cq_advance(&u->ring, n);
 }
