@@ -131,7 +131,7 @@ void committer_forget_bell(struct spool *s, struct door_bell *b)
     pthread_mutex_unlock(&s->doors_lock);
 }
 
-void committer_ring_lazy(struct spool *s)
+void committer_ring_soon(struct spool *s)
 {
     atomic_thread_fence(memory_order_seq_cst);
     if (!atomic_load_explicit(&s->wakes_soon, memory_order_relaxed))
@@ -175,7 +175,8 @@ void *committer_main(void *arg)
 
         bell_arm(&s->to_committer.bell);
         uint64_t wait = mailbox_empty(&s->to_committer) ? committer_wait_us(s, &backlog) : 0;
-        atomic_store(&s->wakes_soon, wait <= s->cfg.log.lazy_us && seglog_next_us(s->log) != UINT64_MAX);
+        atomic_store(&s->wakes_soon,
+                     seglog_writing(s->log) || (wait <= s->cfg.log.lazy_us && seglog_next_us(s->log) != UINT64_MAX));
         if (wait > 0 && seglog_idle(s->log) && clock_boot_us(s->clock) - busy_us > QUIET_US && seglog_refill(s->log))
             wait = 0;
         s->disk->ops->poll(s->disk, wait);

@@ -22,6 +22,7 @@ enum {
     CHUNKS_UNDER_WAY = 2,
     SPILL_MIN = 4 * 1024,
     TRACE_MAX = 2048,
+    RING_BYTES = 256 * 1024, /* so much is worth a group of its own beside the one that is being written */
 };
 
 /* A stretch of body with its blocks; borrowed by one record for each envelope until all are settled. */
@@ -44,6 +45,7 @@ struct door {
     uint32_t free_blocks_n;
     struct intake_txn *waiting; /* list of those whose append said EAGAIN */
     bool posted;                /* something was handed to the committer since the bell was rung */
+    uint64_t posted_bytes;
     bool armed;
     struct door_bell bell; /* rung by the committer once a batch */
 };
@@ -284,6 +286,7 @@ static void append_with_body(struct intake_txn *t, struct spool_append *a, struc
     a->e.rec.body_sum = sum;
     append_post(t->door->s, a);
     t->door->posted = true;
+    t->door->posted_bytes += b->bytes;
 }
 
 static struct spool_append *append_chunk(struct spool *s, const struct msgid *id, uint32_t index)
@@ -472,9 +475,12 @@ static void door_body_back(struct door *d, struct body *b)
 
 static void door_ring(struct door *d)
 {
-    if (d->posted)
+    if (d->posted && d->posted_bytes >= RING_BYTES)
         bell_ring(&d->s->to_committer.bell);
+    else if (d->posted)
+        committer_ring_soon(d->s);
     d->posted = false;
+    d->posted_bytes = 0;
 }
 
 static void door_poll(struct intake *in)

@@ -103,7 +103,7 @@ static bool out_ready(struct outlet *o, struct slice *domain_r)
 static bool out_sleep(struct outlet *o)
 {
     struct outlet_door *d = (struct outlet_door *)o;
-    committer_ring_lazy(d->s);
+    committer_ring_soon(d->s);
     if (d->armed)
         bell_disarm(&d->bell);
     bell_arm(&d->bell);

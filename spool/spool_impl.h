@@ -70,7 +70,7 @@ struct spool {
     struct mailbox to_committer, to_indexer;
     pthread_t committer, indexer;
     bool threads;
-    atomic_bool wakes_soon; /* the committer sleeps, but no longer than lazy records may wait */
+    atomic_bool wakes_soon; /* the committer sleeps, but not for long: see committer_ring_soon */
     atomic_bool stop_committer, stop_indexer;
 
     uint8_t incarnation[16];
@@ -119,9 +119,10 @@ void *indexer_main(void *spool);
 void committer_publish_segments(struct spool *s);
 void committer_add_bell(struct spool *s, struct door_bell *b);
 void committer_forget_bell(struct spool *s, struct door_bell *b);
-/* Lazy appends were posted: wakes the committer unless it wakes by itself in time.  So a drain does not pay a wake-up
- * for each DONE: they are taken together when the first one's time is up. */
-void committer_ring_lazy(struct spool *s);
+/* Wakes the committer unless it wakes by itself in time: a group is being written, and what was posted goes with the
+ * next one in any case; or lazy records wait.  So neither a batch of commits nor each DONE of a drain pays a wake-up.
+ */
+void committer_ring_soon(struct spool *s);
 
 /* door_out.c: the queue's ready(), called under q_lock */
 void outlet_bag_ready(struct spool *s, struct slice domain);

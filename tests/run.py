@@ -39,7 +39,7 @@ def count(result, text, code):
         skip = re.match(r"skip\s+(.*)", line)
         if skip:
             result.skipped.append(skip[1])
-        summary = re.match(r"(?:\w+: )?(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", line) or summary
+        summary = re.match(r"(?:.*: )?(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", line) or summary
     if summary and not result.passed and not result.failed:
         result.passed = int(summary[1])
         result.failed = [f"{summary[2]} of its tests"] * int(summary[2])

@@ -97,8 +97,9 @@ void smtp_say_status(struct smtp_session *s, const struct smtp_status *st)
 {
     char line[SMTP_STATUS_TEXT_MAX + 32];
     int n = status_format(st, line, sizeof line - 2);
-    memcpy(line + n, "\r\n", 2);
-    smtp_say_line(s, slice_of(line, (size_t)n + 2));
+    line[n++] = '\r';
+    line[n++] = '\n';
+    smtp_say_line(s, slice_of(line, (size_t)n));
 }
 
 /* ---- lines out of bytes: a line ends in CRLF and in nothing else */

@@ -51,7 +51,7 @@ void queue_close(struct queue **q)
     if (!*q)
         return;
     while ((*q)->jobs)
-        job_free(*q, (*q)->jobs);
+        job_free(*q, (*q)->jobs); /* NOLINT(clang-analyzer-unix.Malloc): it takes the job off the list */
     victim_free(*q);
     table_clear(&(*q)->holds, free);
     table_clear(&(*q)->finished, free);

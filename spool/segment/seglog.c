@@ -326,6 +326,11 @@ void seglog_turn(struct seglog *l)
         step_close_group(l);
 }
 
+bool seglog_writing(const struct seglog *l)
+{
+    return l->writing > 0;
+}
+
 bool seglog_idle(const struct seglog *l)
 {
     return !l->open && !l->first;

@@ -96,6 +96,8 @@ uint64_t seglog_next_us(const struct seglog *l);
  * label).  Steps are submitted, not waited for: mail that comes meanwhile goes on.  true: did one, call again after
  * disk poll.  false: nothing to do, or a step is still under way. */
 bool seglog_refill(struct seglog *l);
+/* A group is being written: its completion is to come, soon. */
+bool seglog_writing(const struct seglog *l);
 /* Nothing open, nothing in flight. */
 bool seglog_idle(const struct seglog *l);
 

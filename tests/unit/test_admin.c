@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -29,18 +30,18 @@ static struct node {
     struct domains *domains;
     struct admin *admin;
     struct client *client;
-    bool stopping;
-    int reloads;
+    atomic_bool stopping;
+    atomic_int reloads;
 } node;
 
 static bool is_stopping(void *arg)
 {
-    return ((struct node *)arg)->stopping;
+    return atomic_load(&((struct node *)arg)->stopping);
 }
 
 static void reload_asked(void *arg)
 {
-    ((struct node *)arg)->reloads++;
+    atomic_fetch_add(&((struct node *)arg)->reloads, 1);
 }
 
 /* A port that nobody has just now. */
@@ -413,8 +414,8 @@ static void the_node_says_how_it_is(void **state)
     assert_true(json_is_false(json_object_get(first, "served")));
     json_decref(s);
     json_decref(ask("POST", "/v1/reload", NULL));
-    assert_int_equal(node.reloads, 1);
-    node.stopping = true;
+    assert_int_equal(atomic_load(&node.reloads), 1);
+    atomic_store(&node.stopping, true);
     refuses("GET", "/health", NULL, -SATCHEL_EINVAL, "unexpected answer with status 503");
     s = ask("GET", "/v1/status", NULL);
     assert_string_equal(text(s, "health"), "stopping");
