@@ -115,10 +115,12 @@ static void raise_file_limit(void)
     }
 }
 
+/* By default three for four cores: the log, the index and the relay need the rest. */
 static size_t worker_count(const struct settings *st)
 {
-    long cores = st->smtp_workers ? (long)st->smtp_workers : sysconf(_SC_NPROCESSORS_ONLN);
-    return cores < 1 ? 1 : cores > WORKERS_MAX ? WORKERS_MAX : (size_t)cores;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    long n = st->smtp_workers ? (long)st->smtp_workers : cores * 3 / 4;
+    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (size_t)n;
 }
 
 /* Every worker has a socket of its own on every address (SO_REUSEPORT): the kernel spreads connections over them. */
