@@ -1,6 +1,10 @@
 /* data.c - the DATA scanner. */
 #include "dataplane/smtp/data.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 /* Reads what is not body: the dot at the start of a line, and what follows it.  Returns where body may go on. */
 static size_t data_dot(struct smtp_data *d, struct slice in)
 {
@@ -38,9 +42,54 @@ static size_t data_text(struct smtp_data *d, struct slice in, size_t at)
     return at + n + 1;
 }
 
+#ifdef __SSE2__
+enum { BLOCK = 64 };
+
+/* Where `b` stands in 64 bytes, one bit each. */
+static uint64_t block_find(const uint8_t *p, char b)
+{
+    const __m128i want = _mm_set1_epi8(b);
+    uint64_t m = 0;
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < BLOCK; i += 16) {
+        __m128i got = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+        m |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(got, want)) << i;
+    }
+    return m;
+}
+
+/* Whole blocks in which each LF follows a CR, each CR is followed by LF, and no line begins with a dot: nothing to do
+ * but to hand them out.  A body of short lines is read at memory speed this way, 64 bytes a step whatever lines are in
+ * them. Stops before the first block that is not so. */
+static size_t data_blocks(struct smtp_data *d, struct slice in, size_t at)
+{
+    uint64_t after_cr = d->state == DATA_CR, at_line = d->state == DATA_LINE;
+    for (; in.n - at >= BLOCK; at += BLOCK) {
+        uint64_t cr = block_find(in.p + at, '\r'), lf = block_find(in.p + at, '\n');
+        uint64_t line = lf << 1 | at_line;
+        if (lf != (cr << 1 | after_cr) || (line && (line & block_find(in.p + at, '.'))))
+            break;
+        after_cr = cr >> (BLOCK - 1);
+        at_line = lf >> (BLOCK - 1);
+    }
+    d->state = after_cr ? DATA_CR : at_line ? DATA_LINE : DATA_TEXT;
+    return at;
+}
+#else
+static size_t data_blocks(struct smtp_data *d, struct slice in, size_t at)
+{
+    (void)d, (void)in;
+    return at;
+}
+#endif
+
 static size_t data_run(struct smtp_data *d, struct slice in, size_t at)
 {
     while (at < in.n) {
+        if (d->state <= DATA_CR)
+            at = data_blocks(d, in, at);
+        if (at == in.n)
+            break;
         switch (d->state) {
         case DATA_LINE:
             if (in.p[at] == '.')

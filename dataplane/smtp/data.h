@@ -5,7 +5,7 @@
  * end and refused, so that no two servers can disagree about where it ended (SMTP smuggling).  Bytes otherwise pass as
  * they are, 8-bit and NUL included, whatever the length of a line.
  *
- * Hot path: runs of body are found with memchr and handed out as long as they are, not line by line.
+ * Hot path: runs of body are found 64 bytes at a time and handed out as long as they are, not line by line.
  * The scanner is a value: copy it, scan, and keep the copy only if what was found could be stored.  Thread: pure. */
 #pragma once
 #include "spool/base/slice.h"
