@@ -28,6 +28,7 @@ void spool_config_init(struct spool_config *cfg, const char *dir)
         .chunk_bytes = 256u << 10,
         .max_message_bytes = 50u << 20,
     };
+    cfg->queue.settle_us = 5000000;
 }
 
 /* ---- opening */

@@ -19,9 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { SQ_ENTRIES = 512, CQ_ENTRIES = 4096, GROUP = 0, EVENTS_A_TURN = 64, GATHER_EVENTS = 8, GATHER_US = 50 };
-
-#define FEAT_MIN_TIMEOUT (1u << 15) /* IORING_FEAT_MIN_TIMEOUT, unknown to liburing 2.3 */
+enum { SQ_ENTRIES = 512, CQ_ENTRIES = 4096, GROUP = 0, EVENTS_A_TURN = 64 };
 
 /* Low bits of user_data; the rest is a struct kconn, or an index for ACCEPT and WATCH. */
 enum op { OP_IGNORE, OP_RECV, OP_SEND, OP_ACCEPT, OP_WATCH, OP_MASK = 7 };
@@ -37,8 +35,6 @@ struct uring {
     uint32_t out;       /* buffers that are not in the ring */
     struct kconn *starved, *starved_tail;
     bool registered;
-    bool gathers;  /* the kernel can wait for several events */
-    bool busy;     /* the last turn had more than one event */
     bool eventful; /* something happened that the loop must hear of */
     bool accepting;
     bool armed[KERNEL_LISTEN_MAX]; /* an accept is in the kernel */
@@ -320,25 +316,20 @@ static void uring_event(struct kernel *k, const struct io_uring_cqe *cqe)
     }
 }
 
-/* Sleeps until something happened, at most wait_us.  On a worker that is busy it sleeps on for a moment after the first
- * event: the next ones come along, and share the wake-up and the turn (Linux 6.12 and later; the field is the padding
- * of liburing 2.3's struct). */
-static void uring_sleep(struct uring *u, uint64_t wait_us)
+static void uring_enter(struct uring *u, uint64_t wait_us)
 {
     struct __kernel_timespec ts = {.tv_sec = (long long)(wait_us / 1000000),
                                    .tv_nsec = (long long)(wait_us % 1000000) * 1000};
-    struct io_uring_getevents_arg arg = {.ts = wait_us == UINT64_MAX ? 0 : (uint64_t)(uintptr_t)&ts};
-    unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, least = 1;
-    if (u->gathers && u->busy) {
-        arg.pad = GATHER_US;
-        least = GATHER_EVENTS;
-    }
-    if (u->registered)
-        flags |= IORING_ENTER_REGISTERED_RING;
-    io_uring_enter2((unsigned)u->ring.enter_ring_fd, 0, least, flags, (sigset_t *)&arg, sizeof arg);
+    struct io_uring_cqe *cqe;
+    if (wait_us == 0)
+        io_uring_submit_and_get_events(&u->ring);
+    else if (wait_us == UINT64_MAX)
+        io_uring_submit_and_wait(&u->ring, 1);
+    else
+        io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
 }
 
-static uint32_t uring_events(struct kernel *k, struct uring *u)
+static void uring_events(struct kernel *k, struct uring *u)
 {
     struct io_uring_cqe *cqe;
     unsigned head, n = 0;
@@ -349,24 +340,26 @@ static uint32_t uring_events(struct kernel *k, struct uring *u)
             break;
     }
     io_uring_cq_advance(&u->ring, n);
-    return n;
 }
 
-/* Sends complete while they are submitted; they are no news, and what is waited for comes after them. */
+/* Sends complete while they are submitted, and would end the wait at once: go on waiting after those. */
 static void uring_step(struct kernel *k, uint64_t wait_us)
 {
     struct uring *u = uring_of(k);
     uint64_t end_us = wait_us == UINT64_MAX ? wait_us : k->now_us + wait_us;
     u->eventful = false;
-    io_uring_submit_and_get_events(&u->ring);
-    kernel_clock(k);
-    uint32_t n = uring_events(k, u);
-    while (!u->eventful && wait_us > 0 && k->now_us < end_us) {
-        uring_sleep(u, end_us == UINT64_MAX ? end_us : end_us - k->now_us);
+    for (;;) {
+        uring_enter(u, wait_us);
         kernel_clock(k);
-        n = uring_events(k, u);
+        uring_events(k, u);
+        if (u->eventful || wait_us == 0)
+            break;
+        if (end_us == UINT64_MAX)
+            continue;
+        if (k->now_us >= end_us)
+            break;
+        wait_us = end_us - k->now_us;
     }
-    u->busy = n > 1;
     if (u->starved)
         uring_feed(k, u);
 }
@@ -464,7 +457,6 @@ static int uring_start(struct kernel *k)
     int err = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
     if (err)
         return err;
-    u->gathers = (u->ring.features & FEAT_MIN_TIMEOUT) != 0;
     u->registered = io_uring_register_ring_fd(&u->ring) == 1; /* saves a descriptor look-up a call; works without */
     for (size_t i = 0; i < k->watch_n; i++)
         uring_poll(k, i);

@@ -126,6 +126,7 @@ struct relay {
     struct wakes wakes;
     struct rng rng;
     uint64_t now_us; /* boot clock at the start of the turn */
+    bool brisk;      /* the last events came within BRISK_US */
     uint64_t tick_us, paused_until_us, version;
     uint32_t conns_n, down_n;
     struct bag *run_head, *run_tail, *wait_head, *wait_tail;

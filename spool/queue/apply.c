@@ -38,6 +38,8 @@ static void seg_msg(struct queue *q, uint64_t pos, uint32_t size, int sign)
     s->msgs += (uint32_t)sign;
     s->live_bytes += (uint64_t)((int64_t)size * sign);
     q->segs.messages += (uint64_t)(int64_t)sign;
+    if (sign < 0)
+        s->dying_us = clock_boot_us(q->clock);
 }
 
 static void seg_chunk(struct queue *q, uint64_t pos, uint32_t size, int sign)

@@ -40,6 +40,7 @@ struct queue_port {
 struct queue_config {
     uint64_t flush_bytes; /* log bytes applied after which the index is flushed: bounds the replay at start; 64 MiB */
     uint32_t compact_live_pct; /* a segment with at most this share of live bytes is compacted; 40 */
+    uint64_t settle_us;        /* a segment whose mail is being delivered is not compacted for so long; 0 */
     uint32_t move_inflight;    /* most moves of compaction at once; 64 */
 };
 extern const struct queue_config queue_config_default;

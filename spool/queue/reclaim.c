@@ -144,12 +144,15 @@ static bool is_short(const struct seg *s, uint64_t keep_bytes, uint64_t whole_by
 static struct choice victim_choose(struct queue *q, const uint64_t *segs, size_t n, bool pressure)
 {
     uint64_t pct = pressure ? PRESSURE_PCT : q->cfg.compact_live_pct, whole = longest(q);
+    uint64_t now = clock_boot_us(q->clock);
     struct choice sparse = {0}, shortest = {0};
     size_t shorts = 0;
     for (size_t i = 0; i < n; i++) {
         struct seg *s = segs_find(&q->segs, segs[i]);
         if (!s || !seg_applied(q, segs[i]) || !seg_idle(q, s) || seg_is_dead(&q->segs, s))
             continue;
+        if (!pressure && s->dying_us && now < s->dying_us + q->cfg.settle_us)
+            continue; /* a drain will soon have emptied it for nothing */
         uint64_t keep = seg_keep_bytes(&q->segs, s);
         if (!worth_trying(s, keep))
             continue;

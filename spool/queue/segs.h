@@ -26,6 +26,7 @@ struct seg {
     bool dirty, freeing;
     bool emptied;         /* compaction has moved all that was needed: free it whatever the counters say */
     bool stuck;           /* could not be read, or not be freed: left alone until the next start */
+    uint64_t dying_us;    /* boot clock at which a live record of it died last */
     uint64_t tried_bytes; /* with this estimate of what must stay, compaction found too little to gain; 0: not tried */
 };
 

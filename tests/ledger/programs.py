@@ -218,8 +218,8 @@ class Sink:
         self.args = list(args)
         self.proc = None
 
-    def start(self, ledger=True, seconds=600):
-        cmd = [self.house.bin("satchel-sink"), "-T", str(seconds), "--out", self.out] + self.args
+    def start(self, ledger=True, seconds=600, far=False):
+        cmd = (self.house.far if far else []) + [self.house.bin("satchel-sink"), "-T", str(seconds), "--out", self.out] + self.args
         if ledger:
             cmd += ["--ledger", self.ledger]
         self.proc = self.house.start(cmd + ["127.0.0.1:%d" % self.port])
@@ -249,7 +249,7 @@ class Gen:
     def __init__(self, house, port, args=(), ledger=None):
         self.house = house
         self.ledger = ledger
-        cmd = [house.bin("satchel-gen"), "--json"] + [str(a) for a in args]
+        cmd = house.far + [house.bin("satchel-gen"), "--json"] + [str(a) for a in args]
         if ledger:
             cmd += ["--ledger", ledger]
         self.cmd = cmd + ["127.0.0.1:%d" % port]
@@ -339,6 +339,7 @@ class House:
         self.dir = base
         self.short = tempfile.mkdtemp(prefix="satchel.")
         self.procs, self.ends = [], []
+        self.far = []  # command in front of the programs at the far end of a wire (bench/run: taskset)
 
     def bin(self, program):
         path = os.path.join(self.build, "bin", program)
