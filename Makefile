@@ -73,13 +73,15 @@ unit: $(UNIT)
 # ---- each kind of test, and the benchmark, brings its own rules
 include tests/smtp/rules.mk tests/sim/rules.mk tests/ledger/rules.mk bench/rules.mk
 
-# ---- run it
+# ---- run it.  What is installed first changes what pkg-config says: hence a make of its own for the build
 .PHONY: run
-run: deps all
+run: deps
+	$(Q)$(MAKE) --no-print-directory all
 	$(Q)scripts/run
 
 .PHONY: demo
-demo: deps-test all
+demo: deps-test
+	$(Q)$(MAKE) --no-print-directory all
 	$(Q)scripts/demo
 
 # ---- test it: tests/run.py takes NAME=COMMAND and closes with `N passed, N failed`

@@ -5,10 +5,12 @@
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct bell {
     int fd; /* eventfd, non-blocking */
     atomic_bool armed;
+    uint64_t owed; /* the sleeper's: rings whose write was not read yet; it may come after the wake-up */
 };
 
 /* 0 or -errno. */

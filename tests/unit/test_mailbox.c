@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 #include <cmocka.h>
 
@@ -74,8 +75,40 @@ static void mailbox_keeps_order_and_wakes(void **state)
     mailbox_destroy(&mb);
 }
 
+static bool readable(const struct bell *b)
+{
+    struct pollfd p = {b->fd, POLLIN, 0};
+    return poll(&p, 1, 0) == 1;
+}
+
+/* The ringer was interrupted between its two steps: the sleeper is up already when the write comes. */
+static void bell_takes_a_late_write_away(void **state)
+{
+    (void)state;
+    struct bell b;
+    assert_int_equal(bell_init(&b), 0);
+    bell_arm(&b);
+    assert_true(atomic_exchange(&b.armed, false)); /* first step */
+    bell_disarm(&b);
+    assert_int_equal(eventfd_write(b.fd, 1), 0); /* second step */
+    bell_arm(&b);
+    bell_disarm(&b);
+    assert_false(readable(&b));
+    bell_arm(&b);
+    bell_ring(&b);
+    assert_true(readable(&b));
+    bell_disarm(&b);
+    assert_false(readable(&b));
+    bell_ring(&b); /* nobody sleeps: nothing is written */
+    assert_false(readable(&b));
+    bell_destroy(&b);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(mailbox_keeps_order_and_wakes)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mailbox_keeps_order_and_wakes),
+        cmocka_unit_test(bell_takes_a_late_write_away),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
