@@ -5,6 +5,7 @@ $(addprefix $(BUILD)/bin/satchel-,$(BENCH)): $(BENCH_LIB)
 .PHONY: bench bench-tools
 bench-tools: $(addprefix $(BUILD)/bin/satchel-,$(BENCH))
 # QUICK=1: under two minutes, with smaller numbers
-bench: all
+bench: deps-test
+	$(Q)$(MAKE) --no-print-directory all
 	$(Q)bench/run $(if $(QUICK),--quick) --build $(BUILD)
 $(BUILD)/tests/unit/test_bench: $(BENCH_LIB)
