@@ -281,10 +281,10 @@ static int wait_ms(struct relay *r)
 static int wait_events(struct relay *r, struct epoll_event *events)
 {
     int n, ms = wait_ms(r);
-    uint64_t from = clock_boot_us(r->clock), now = from;
+    uint64_t from = clock_boot_us(r->clock);
     do
         n = epoll_wait(r->epfd, events, EVENTS_MAX, ms && r->brisk ? 0 : ms);
-    while (n == 0 && ms && r->brisk && (now = clock_boot_us(r->clock)) < from + BRISK_US);
+    while (n == 0 && ms && r->brisk && clock_boot_us(r->clock) < from + BRISK_US);
     if (n == 0 && ms && r->brisk)
         n = epoll_wait(r->epfd, events, EVENTS_MAX, ms);
     r->now_us = clock_boot_us(r->clock);
