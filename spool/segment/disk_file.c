@@ -8,6 +8,7 @@
 #include "spool/segment/disk_file.h"
 
 #include "spool/base/err.h"
+#include "spool/base/log.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -366,8 +367,10 @@ static int start(struct disk_file *d, enum disk_engine engine)
     if (engine == DISK_SYNC)
         return 0;
     int rc = uring_disk_open(&d->uring, d);
-    if (rc && engine == DISK_AUTO)
+    if (rc && engine == DISK_AUTO) {
+        log_warning("disk.fallback", "engine=sync why=\"io_uring: %s\"", satchel_strerror(rc));
         return 0;
+    }
     if (rc)
         close(d->dirfd);
     return rc;
