@@ -321,7 +321,7 @@ static void stops_under_load(void **state)
     pthread_t threads[4];
     for (int i = 0; i < 4; i++)
         pthread_create(&threads[i], NULL, load_thread, &load);
-    until(atomic_load(&load.echoed) > 1024 * 1024);
+    until(atomic_load(&load.echoed) > 1024 * 1024 && atomic_load(&r.accepted) == 4);
     rig_stop(&r);
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
