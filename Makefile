@@ -7,7 +7,7 @@ SAN ?=
 BUILD := build$(if $(SAN),-$(SAN))
 Q := $(if $(V),,@)
 CC := gcc
-PKGS := liburing libcares yaml-0.1 libmicrohttpd libsodium libxxhash libsystemd smartcols libcurl jansson openssl
+PKGS := liburing libcares yaml-0.1 libmicrohttpd libsodium libxxhash libsystemd smartcols libcurl jansson
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla \
         -Wformat=2 -Wwrite-strings -Wold-style-definition -Wimplicit-fallthrough
