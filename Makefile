@@ -7,7 +7,7 @@ SAN ?=
 BUILD := build$(if $(SAN),-$(SAN))
 Q := $(if $(V),,@)
 CC := gcc
-PKGS := liburing libcares yaml-0.1 libmicrohttpd libsodium libxxhash libsystemd smartcols libcurl jansson
+PKGS := liburing libcares yaml-0.1 libmicrohttpd libsodium libxxhash libsystemd smartcols libcurl jansson openssl libzstd
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla \
         -Wformat=2 -Wwrite-strings -Wold-style-definition -Wimplicit-fallthrough
@@ -22,8 +22,9 @@ LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lrocksdb
 # ---- what is built
 SPOOL_SRC := $(wildcard spool/*.c spool/*/*.c)
 DATA_SRC  := $(filter-out dataplane/satcheld.c,$(wildcard dataplane/*/*.c))
+CLUSTER_SRC := $(wildcard cluster/*.c cluster/*/*.c)
 CTL_LIB_SRC := $(filter-out ctl/satchelctl.c,$(wildcard ctl/*.c))
-LIB_SRC   := $(SPOOL_SRC) $(DATA_SRC) $(CTL_LIB_SRC)
+LIB_SRC   := $(SPOOL_SRC) $(DATA_SRC) $(CLUSTER_SRC) $(CTL_LIB_SRC)
 LIB_OBJ   := $(LIB_SRC:%.c=$(BUILD)/%.o)
 LIB       := $(BUILD)/libsatchel.a
 BENCH     := $(patsubst bench/%.c,%,$(wildcard bench/*.c))

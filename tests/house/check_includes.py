@@ -21,8 +21,16 @@ ROOMS = {
                         "dataplane/net/transport.h", "dataplane/smtp/"],
     "dataplane/relay/": ["spool/base/", "spool/format/", "spool/outlet.h", "dataplane/conf/domains.h",
                          "dataplane/smtp/", "dataplane/relay/"],
-    "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "ctl/"],
-    "dataplane/satcheld.c": ["spool/", "dataplane/", "ctl/"],
+    "cluster/coord/": ["spool/base/", "cluster/coord/"],
+    "cluster/map/": ["spool/base/", "spool/format/", "cluster/coord/coord.h", "cluster/map/"],
+    "cluster/link/": ["spool/base/", "spool/format/", "cluster/link/"],
+    "cluster/copies/": ["spool/base/", "spool/format/", "spool/storage.h", "spool/copier.h", "cluster/link/",
+                        "cluster/map/map.h", "cluster/copies/"],
+    "cluster/own/": ["spool/base/", "spool/format/", "spool/storage.h", "spool/outlet.h", "cluster/coord/coord.h",
+                     "cluster/link/", "cluster/map/", "cluster/copies/copies.h", "cluster/own/"],
+    "cluster/": ["spool/", "cluster/", "dataplane/conf/domains.h"],
+    "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "cluster/cluster.h", "cluster/map/map.h", "ctl/"],
+    "dataplane/satcheld.c": ["spool/", "dataplane/", "ctl/", "cluster/"],
     "bench/": ["spool/", "dataplane/", "bench/"],
     "tests/": [],  # anything
 }
@@ -35,9 +43,11 @@ LIBRARIES = {
     r"ares\.h": ["dataplane/relay/"],
     r"yaml\.h": ["dataplane/conf/settings"],
     r"microhttpd\.h": ["ctl/admin"],
-    r"curl/.*": ["ctl/client.c"],
+    r"curl/.*": ["ctl/client", "cluster/coord/etcd"],
+    r"openssl/.*": ["cluster/link/tls"],
+    r"zstd\.h": ["cluster/domains/"],
     r"libsmartcols/.*": ["ctl/table.c"],
-    r"jansson\.h": ["ctl/", "dataplane/conf/domains"],
+    r"jansson\.h": ["ctl/", "dataplane/conf/domains", "cluster/coord/etcd", "cluster/map/map_json.c", "cluster/domains/"],
     r"systemd/.*": ["dataplane/satcheld.c", "dataplane/conf/"],
     r"xxhash\.h": ["spool/", "bench/"],
 }
@@ -66,7 +76,7 @@ def problems_of(path, text):
 
 def main():
     root = pathlib.Path(__file__).resolve().parents[2]
-    files = [p for d in ("spool", "dataplane", "ctl", "bench", "tests") for p in sorted((root / d).rglob("*.[ch]"))]
+    files = [p for d in ("spool", "dataplane", "cluster", "ctl", "bench", "tests") for p in sorted((root / d).rglob("*.[ch]"))]
     found = [w for p in files for w in problems_of(str(p.relative_to(root)), p.read_text())]
     for w in found:
         print("#", w)

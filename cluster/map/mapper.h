@@ -1,0 +1,24 @@
+/* mapper.h - keeps the newest map: a watch as a hint, a linearizable list as the truth.
+ *
+ * Lists everything below the prefix at start, when the watch hints, and every `relist_us`; an unreachable coordination
+ * leaves the last map as it is.  Sans-I/O: coord does the calls, the node calls mapper_tick.  Thread: the cluster's. */
+#pragma once
+#include "cluster/map/map.h"
+
+struct mapper;
+
+struct mapper_config {
+    const char *cache_path; /* NULL: no file (simulator) */
+    uint64_t relist_us;     /* 5 s */
+};
+
+/* changed: a map that differs from the one before (borrowed until return; mapper_map has it too). */
+int mapper_open(struct mapper **m_r, const struct mapper_config *cfg, struct coord *coord, const struct clock *clock,
+                void (*changed)(void *arg, const struct cmap *now, const struct cmap *before), void *arg);
+void mapper_close(struct mapper **m);
+/* Borrowed until the next tick or poll of coord; NULL: none yet. */
+const struct cmap *mapper_map(const struct mapper *m);
+/* Reads again at once (after a change of our own). */
+void mapper_refresh(struct mapper *m);
+void mapper_tick(struct mapper *m);
+uint64_t mapper_next_us(const struct mapper *m);

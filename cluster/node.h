@@ -1,0 +1,71 @@
+/* node.h - one node of a cluster: member, mapper, leader, copies and owner joined; no threads, no sockets.
+ *
+ *                    coord                      peers                 storage
+ *        +-------------+--------------+           |                      |
+ *     member        mapper         leader         |                      |
+ *   lease, deadline   | map --> all    | CAS      |                      |
+ *        |            v                ^ reports  v                      v
+ *        +------>  owner  -------------+------- copies ------------------+
+ *                    |  grants                    ^ copy_request
+ *                    v                            |
+ *                   gate  <-- relay            intake doors
+ *
+ * cluster.c gives it real tables and a thread; the simulator gives it simulated ones.  The caller polls coord, peers
+ * and storage, then calls node_tick, and sleeps until node_next_us at most.  Thread: one. */
+#pragma once
+#include "cluster/copies/copies.h"
+#include "cluster/map/leader.h"
+#include "cluster/map/mapper.h"
+#include "cluster/own/gate.h"
+#include "cluster/own/member.h"
+#include "cluster/own/owner.h"
+
+struct node;
+
+struct node_config {
+    struct member_config member;
+    struct mapper_config mapper;
+    struct leader_config leader;
+    struct copies_config copies;
+    struct owner_config owner;
+    const struct cmap *cached; /* from the file, or NULL; borrowed during the call */
+};
+/* Presets of all parts; the caller fills in the identity (member.self and cluster). */
+void node_config_init(struct node_config *cfg);
+
+struct node_env {
+    const struct clock *clock;
+    struct rng *rng;
+    struct coord *coord;
+    struct storage *storage;
+    struct gate *gate;
+    /* The pool of a domain; empty: shared. */
+    struct slice (*pool_of)(void *arg, struct slice domain);
+    void (*mapped)(void *arg, const struct cmap *map); /* a new map */
+    void (*refused)(void *arg, const char *why);
+    void *arg;
+};
+
+/* What peers should be given as app. */
+struct peers_app node_peers_app(struct node *n);
+int node_open(struct node **n_r, const struct node_config *cfg, const struct node_env *env);
+/* After node_open and before the first tick. */
+void node_attach(struct node *n, struct peers *peers);
+void node_close(struct node **n);
+void node_request(struct node *n, struct copy_request *r);
+void node_tick(struct node *n);
+uint64_t node_next_us(const struct node *n);
+/* Orderly stop: hand over, give the lease back; done once. */
+void node_leave(struct node *n, uint64_t wait_us, void (*done)(void *arg), void *arg);
+const struct cmap *node_map(const struct node *n);
+
+struct node_info {
+    struct member_info member;
+    struct leader_info leader;
+    struct owner_info owner;
+    struct copies_info copies;
+    struct coord_info coord;
+    struct storage_stat storage;
+    int64_t map_rev;
+};
+void node_info(struct node *n, struct node_info *info_r);
