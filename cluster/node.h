@@ -43,21 +43,31 @@ struct node_env {
     struct slice (*pool_of)(void *arg, struct slice domain);
     void (*mapped)(void *arg, const struct cmap *map); /* a new map */
     void (*refused)(void *arg, const char *why);
+    /* Frames that are not the cores': NOTICE and BLOB_*. */
+    void (*frame)(void *arg, const struct storage_id *from, uint16_t type, struct slice payload);
     void *arg;
 };
 
-/* What peers should be given as app. */
+/* What peers should be given as app; between node_open and node_attach. */
 struct peers_app node_peers_app(struct node *n);
 int node_open(struct node **n_r, const struct node_config *cfg, const struct node_env *env);
-/* After node_open and before the first tick. */
-void node_attach(struct node *n, struct peers *peers);
+/* After node_open and before the first tick.  0 or an error: then close. */
+int node_attach(struct node *n, struct peers *peers);
 void node_close(struct node **n);
 void node_request(struct node *n, struct copy_request *r);
 void node_tick(struct node *n);
 uint64_t node_next_us(const struct node *n);
 /* Orderly stop: hand over, give the lease back; done once. */
 void node_leave(struct node *n, uint64_t wait_us, void (*done)(void *arg), void *arg);
+/* NULL: none yet.  Borrowed until the next poll of coord. */
 const struct cmap *node_map(const struct node *n);
+/* Coordination was changed: read it again. */
+void node_refresh(struct node *n);
+
+/* ---- one shard, for the operator */
+enum owner_state node_shard(const struct node *n, uint32_t shard);
+uint32_t node_synced(struct node *n, uint32_t shard); /* as copies_synced */
+void node_holds(struct node *n, uint32_t shard, uint64_t *messages_r, uint64_t *bytes_r);
 
 struct node_info {
     struct member_info member;

@@ -1,0 +1,394 @@
+/* node.c - the cores of one node joined: who hears of what. */
+#include "cluster/node.h"
+
+#include "spool/base/err.h"
+#include "spool/base/log.h"
+
+#include <stdlib.h>
+
+enum {
+    SKEW_MAX_US = 60 * 1000000,   /* peers' clocks further off than this: nothing expires */
+    SKEW_PERIOD_US = 5 * 1000000, /* how often that is looked at */
+    SKEWS_MAX = 64,               /* peers asked */
+};
+
+struct node {
+    struct node_config cfg;
+    struct node_env env;
+    struct peers *peers;
+    struct member *member;
+    struct mapper *mapper;
+    struct leader *leader;
+    struct copies *copies;
+    struct owner *owner;
+    const struct cmap *map; /* the cores borrow it */
+    uint64_t skew_at_us;
+    bool doubt;
+    uint64_t leave_wait_us;
+    void (*left)(void *arg);
+    void *left_arg;
+};
+
+void node_config_init(struct node_config *cfg)
+{
+    *cfg = (struct node_config){
+        .member = {.ttl_s = 10, .margin_us = 1000000},
+        .mapper = {.relist_us = 5 * 1000000},
+        .leader = {.period_us = 1000000, .changes = 64},
+        .copies = copies_config_default,
+        .owner = owner_config_default,
+    };
+    struct map_pool *pool = &cfg->member.pool_default;
+    *pool = (struct map_pool){.copies = 3, .acks = 2, .shards = 64};
+    memcpy(pool->name, POOL_SHARED, sizeof POOL_SHARED);
+}
+
+/* ---- the map, to everybody */
+
+static size_t peer_list(const struct node *n, const struct cmap *map, struct peer_addr *addrs_r)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < map->nodes_n; i++) {
+        const struct map_node *m = &map->nodes[i];
+        if (storage_id_eq(&m->storage, &n->cfg.member.self.storage))
+            continue;
+        struct peer_addr *a = &addrs_r[count++];
+        a->storage = m->storage;
+        memcpy(a->name, m->name, sizeof a->name);
+        memcpy(a->address, m->address, sizeof a->address);
+    }
+    return count;
+}
+
+static void map_peers(struct node *n, const struct cmap *map)
+{
+    struct peer_addr *addrs = calloc(map->nodes_n + 1, sizeof *addrs);
+    if (addrs)
+        n->peers->ops->want(n->peers, addrs, peer_list(n, map, addrs));
+    free(addrs);
+}
+
+/* Ends that we keep for a storage which nobody knows any more are owed to nobody. */
+static void map_retire(struct node *n, const struct cmap *now, const struct cmap *before)
+{
+    for (uint32_t i = 0; before && i < before->nodes_n; i++)
+        if (!cmap_storage(now, &before->nodes[i].storage))
+            n->env.storage->ops->retire(n->env.storage, &before->nodes[i].storage);
+}
+
+static void node_map_set(struct node *n, const struct cmap *now)
+{
+    const struct cmap *before = n->map;
+    n->map = cmap_ref(now);
+    map_peers(n, now);
+    map_retire(n, now, before);
+    if (n->env.mapped)
+        n->env.mapped(n->env.arg, now);
+    member_map(n->member, now);
+    copies_map(n->copies, now);
+    owner_map(n->owner, now);
+    leader_map(n->leader, now);
+    cmap_unref(before);
+}
+
+static void on_map(void *arg, const struct cmap *now, const struct cmap *before)
+{
+    (void)before;
+    node_map_set(arg, now);
+}
+
+/* ---- member */
+
+static void on_deadline(void *arg, uint64_t boot_us)
+{
+    struct node *n = arg;
+    gate_deadline(n->env.gate, boot_us);
+}
+
+static void on_lease(void *arg, int64_t lease)
+{
+    struct node *n = arg;
+    leader_lease(n->leader, lease);
+    owner_lease(n->owner, lease != 0);
+    mapper_refresh(n->mapper);
+}
+
+static void on_refused(void *arg, const char *why)
+{
+    struct node *n = arg;
+    if (n->env.refused)
+        n->env.refused(n->env.arg, why);
+}
+
+/* ---- copies and owner */
+
+static uint32_t on_shard_of(void *arg, const struct cmap *map, struct slice domain)
+{
+    struct node *n = arg;
+    struct slice pool = n->env.pool_of ? n->env.pool_of(n->env.arg, domain) : slice_of(NULL, 0);
+    return cmap_shard_of(map, pool, domain);
+}
+
+static void on_emptied(void *arg, uint32_t shard)
+{
+    owner_emptied(((struct node *)arg)->owner, shard);
+}
+
+static void on_synced(void *arg, uint32_t shard)
+{
+    owner_synced(((struct node *)arg)->owner, shard);
+}
+
+static void on_report(void *arg, uint32_t shard, uint64_t epoch, uint32_t members_hash, uint32_t synced)
+{
+    leader_report(((struct node *)arg)->leader, shard, epoch, members_hash, synced);
+}
+
+static void on_changed(void *arg)
+{
+    mapper_refresh(((struct node *)arg)->mapper);
+}
+
+/* ---- peers */
+
+static void on_up(void *arg, const struct peer_info *peer)
+{
+    struct node *n = arg;
+    log_info("cluster.peer", "name=%s up=1 rtt_us=%llu", peer->hello.name, (unsigned long long)peer->rtt_us);
+    copies_up(n->copies, &peer->hello.storage);
+}
+
+static void on_down(void *arg, const struct storage_id *peer)
+{
+    struct node *n = arg;
+    const struct map_node *m = n->map ? cmap_storage(n->map, peer) : NULL;
+    log_warning("cluster.peer", "name=%s up=0", m ? m->name : "-");
+    copies_down(n->copies, peer);
+}
+
+static void on_frame(void *arg, const struct storage_id *from, uint16_t type, uint16_t version, struct slice payload)
+{
+    struct node *n = arg;
+    switch (type) {
+    case FRAME_HANDED:
+    case FRAME_REPORT:
+        owner_frame(n->owner, from, type, payload);
+        break;
+    case FRAME_NOTICE:
+    case FRAME_BLOB_PUT:
+    case FRAME_BLOB_ACK:
+    case FRAME_BLOB_WANT:
+        if (n->env.frame)
+            n->env.frame(n->env.arg, from, type, payload);
+        break;
+    default:
+        copies_frame(n->copies, from, type, version, payload);
+        break;
+    }
+}
+
+static void on_room(void *arg, const struct storage_id *peer)
+{
+    copies_room(((struct node *)arg)->copies, peer);
+}
+
+struct peers_app node_peers_app(struct node *n)
+{
+    return (struct peers_app){.up = on_up, .down = on_down, .frame = on_frame, .room = on_room, .arg = n};
+}
+
+/* ---- clocks */
+
+static int by_skew(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The wall clock is in doubt when most peers disagree with it: half of them or more are further off than the limit. */
+static bool clock_in_doubt(const struct node *n)
+{
+    int64_t skews[SKEWS_MAX];
+    size_t count = 0;
+    for (uint32_t i = 0; n->map && i < n->map->nodes_n && count < SKEWS_MAX; i++) {
+        struct peer_info info;
+        if (n->peers->ops->info(n->peers, &n->map->nodes[i].storage, &info) && info.up)
+            skews[count++] = info.skew_us;
+    }
+    if (count == 0)
+        return false;
+    qsort(skews, count, sizeof skews[0], by_skew);
+    int64_t median = skews[count / 2];
+    return median > SKEW_MAX_US || median < -SKEW_MAX_US;
+}
+
+static void node_look_at_clocks(struct node *n, uint64_t now)
+{
+    if (now < n->skew_at_us)
+        return;
+    n->skew_at_us = now + SKEW_PERIOD_US;
+    bool doubt = clock_in_doubt(n);
+    if (doubt && !n->doubt)
+        log_error("cluster.clock", "in_doubt=1 action=\"nothing expires\" remedy=\"set this machine's clock (NTP)\"");
+    else if (!doubt && n->doubt)
+        log_info("cluster.clock", "in_doubt=0");
+    n->doubt = doubt;
+    gate_clock_doubt(n->env.gate, doubt);
+}
+
+/* ---- life */
+
+static int open_cores(struct node *n)
+{
+    const struct node_env *e = &n->env;
+    struct member_app app = {on_deadline, on_lease, on_refused, n};
+    int rc = member_open(&n->member, &n->cfg.member, &app, e->coord, e->rng, e->clock);
+    if (rc == 0)
+        rc = mapper_open(&n->mapper, &n->cfg.mapper, e->coord, e->clock, on_map, n);
+    if (rc == 0)
+        rc = leader_open(&n->leader, &n->cfg.leader, e->coord, e->clock);
+    return rc;
+}
+
+int node_open(struct node **n_r, const struct node_config *cfg, const struct node_env *env)
+{
+    struct node *n = calloc(1, sizeof *n);
+    if (!n)
+        return -SATCHEL_ENOMEM;
+    n->cfg = *cfg;
+    n->env = *env;
+    n->cfg.leader.node = n->cfg.member.self.name;
+    n->cfg.leader.self = n->cfg.copies.self = n->cfg.owner.self = n->cfg.member.self.storage;
+    memcpy(n->cfg.owner.node, n->cfg.member.self.name, sizeof n->cfg.owner.node);
+    n->map = cfg->cached ? cmap_ref(cfg->cached) : NULL;
+    int rc = open_cores(n);
+    if (rc < 0)
+        node_close(&n);
+    *n_r = n;
+    return rc;
+}
+
+int node_attach(struct node *n, struct peers *peers)
+{
+    const struct node_env *e = &n->env;
+    n->peers = peers;
+    struct copies_env copies = {.clock = e->clock,
+                                .rng = e->rng,
+                                .storage = e->storage,
+                                .peers = peers,
+                                .shard_of = on_shard_of,
+                                .emptied = on_emptied,
+                                .synced = on_synced,
+                                .arg = n};
+    int rc = copies_open(&n->copies, &n->cfg.copies, &copies);
+    if (rc < 0)
+        return rc;
+    struct owner_env owner = {.clock = e->clock,
+                              .coord = e->coord,
+                              .peers = peers,
+                              .copies = n->copies,
+                              .storage = e->storage,
+                              .gate = e->gate,
+                              .report = on_report,
+                              .changed = on_changed,
+                              .arg = n};
+    rc = owner_open(&n->owner, &n->cfg.owner, &owner);
+    if (rc == 0 && n->map) {
+        const struct cmap *cached = n->map;
+        n->map = NULL;
+        node_map_set(n, cached);
+        cmap_unref(cached);
+    }
+    return rc;
+}
+
+void node_close(struct node **np)
+{
+    struct node *n = *np;
+    if (!n)
+        return;
+    owner_close(&n->owner);
+    copies_close(&n->copies);
+    leader_close(&n->leader);
+    mapper_close(&n->mapper);
+    member_close(&n->member);
+    cmap_unref(n->map);
+    free(n);
+    *np = NULL;
+}
+
+void node_request(struct node *n, struct copy_request *r)
+{
+    copies_request(n->copies, r);
+}
+
+void node_tick(struct node *n)
+{
+    member_tick(n->member);
+    mapper_tick(n->mapper);
+    copies_tick(n->copies);
+    owner_tick(n->owner);
+    leader_tick(n->leader);
+    node_look_at_clocks(n, clock_boot_us(n->env.clock));
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t node_next_us(const struct node *n)
+{
+    uint64_t next = least(member_next_us(n->member), mapper_next_us(n->mapper));
+    next = least(next, least(leader_next_us(n->leader), copies_next_us(n->copies)));
+    return least(n->skew_at_us, least(next, owner_next_us(n->owner)));
+}
+
+static void on_handed_over(void *arg)
+{
+    struct node *n = arg;
+    member_leave(n->member, n->left, n->left_arg);
+}
+
+void node_leave(struct node *n, uint64_t wait_us, void (*done)(void *arg), void *arg)
+{
+    n->left = done;
+    n->left_arg = arg;
+    owner_leave(n->owner, wait_us, on_handed_over, n);
+}
+
+const struct cmap *node_map(const struct node *n)
+{
+    return n->map;
+}
+
+void node_refresh(struct node *n)
+{
+    mapper_refresh(n->mapper);
+}
+
+enum owner_state node_shard(const struct node *n, uint32_t shard)
+{
+    return owner_shard(n->owner, shard);
+}
+
+uint32_t node_synced(struct node *n, uint32_t shard)
+{
+    return copies_synced(n->copies, shard);
+}
+
+void node_holds(struct node *n, uint32_t shard, uint64_t *messages_r, uint64_t *bytes_r)
+{
+    copies_holds(n->copies, shard, messages_r, bytes_r);
+}
+
+void node_info(struct node *n, struct node_info *info_r)
+{
+    *info_r = (struct node_info){.map_rev = n->map ? n->map->rev : 0};
+    member_info(n->member, &info_r->member);
+    leader_info(n->leader, &info_r->leader);
+    owner_info(n->owner, &info_r->owner);
+    copies_info(n->copies, &info_r->copies);
+    n->env.coord->ops->info(n->env.coord, &info_r->coord);
+    n->env.storage->ops->stat(n->env.storage, &info_r->storage);
+}
