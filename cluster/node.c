@@ -178,6 +178,8 @@ static void on_frame(void *arg, const struct storage_id *from, uint16_t type, ui
     case FRAME_BLOB_PUT:
     case FRAME_BLOB_ACK:
     case FRAME_BLOB_WANT:
+    case FRAME_ASK:
+    case FRAME_ANSWER:
         if (n->env.frame)
             n->env.frame(n->env.arg, from, type, payload);
         break;

@@ -43,7 +43,7 @@ struct node_env {
     struct slice (*pool_of)(void *arg, struct slice domain);
     void (*mapped)(void *arg, const struct cmap *map); /* a new map */
     void (*refused)(void *arg, const char *why);
-    /* Frames that are not the cores': NOTICE and BLOB_*. */
+    /* Frames that are not the cores': NOTICE, BLOB_*, ASK, ANSWER. */
     void (*frame)(void *arg, const struct storage_id *from, uint16_t type, struct slice payload);
     void *arg;
 };
