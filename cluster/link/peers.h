@@ -87,6 +87,8 @@ struct peers_tls_config {
     uint64_t buffer_bytes;        /* each way, each link; 32 MiB */
     uint64_t ping_us, silence_us; /* 1 s, 4 s: a link that is silent for so long is down */
 };
-/* why_r: 256 bytes. */
+/* Strings are copied.  why_r: 256 bytes.  The process ignores SIGPIPE (satcheld does). */
 int peers_tls_open(struct peers **p_r, const struct peers_tls_config *cfg, const struct peers_app *app,
                    const struct clock *clock, char *why_r);
+/* The port it listens on, also where `listen` asked for port 0. */
+uint16_t peers_tls_port(const struct peers *p);
