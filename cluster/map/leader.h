@@ -25,7 +25,10 @@ struct leader_config {
 };
 
 int leader_open(struct leader **l_r, const struct leader_config *cfg, struct coord *coord, const struct clock *clock);
+/* Calls may be under way: close coord before, or poll it no more. */
 void leader_close(struct leader **l);
+/* Runs (from coord's poll) after a change of ours went in: the map should be read again (mapper_refresh). */
+void leader_on_change(struct leader *l, void (*changed)(void *arg), void *arg);
 /* Our lease; 0: none (we do not lead). */
 void leader_lease(struct leader *l, int64_t lease);
 void leader_map(struct leader *l, const struct cmap *map);

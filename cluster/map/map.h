@@ -24,6 +24,9 @@
 #define MEMBERS_MAX      8
 #define FORMER_MAX       16
 #define SHARDS_MAX       65536 /* of one pool */
+#define POOL_COPIES_MAX  4     /* the old members and the new ones of a move fit in MEMBERS_MAX */
+#define POOLS_MAX        1024
+#define NODES_MAX        4096
 #define POOL_SHARED      "shared"
 
 /* active: takes part.  cordoned: keeps what it has, gets nothing new.  draining: everything leaves it.  drained:
@@ -31,6 +34,8 @@
 enum node_state { NODE_ACTIVE, NODE_CORDONED, NODE_DRAINING, NODE_DRAINED };
 const char *node_state_name(enum node_state s);
 bool node_state_parse(struct slice name, enum node_state *s_r);
+/* Names of nodes and pools: 1 to max - 1 of A-Z a-z 0-9 . _ - and no dot in front. */
+bool cmap_name_valid(struct slice name, size_t max);
 
 struct map_node {
     char name[NODE_NAME_MAX];
@@ -66,8 +71,9 @@ struct map_shard {
     int64_t mod_rev; /* 0: not in coordination yet */
 };
 
+/* Made by cmap_decode, cmap_load or cmap_copy only: the lookups need what those put behind it. */
 struct cmap {
-    int64_t rev;
+    int64_t rev;               /* every key is as of this revision or a later one */
     struct storage_id cluster; /* the cluster's UUID; zero: none yet */
     uint32_t version;          /* least protocol version that all members speak */
     uint32_t repair_delay_s;   /* a dead node's copies are made again after so long; 60 */
@@ -80,19 +86,25 @@ struct cmap {
 };
 
 /* A whole map from a list of all keys (no prefix); kvs sorted by key.  Keys that are not known are left alone (mixed
- * versions).  A malformed value is -SATCHEL_EINVAL with the key named in why_r (256 bytes), and no map. */
+ * versions), and so are shards of pools that are not there; unknown fields are dropped.  A malformed value is
+ * -SATCHEL_EINVAL with the key named in why_r (256 bytes), and no map.  A shard without a key has mod_rev 0. */
 int cmap_decode(const struct coord_kv *kvs, size_t n, int64_t rev, const struct cmap **map_r, char *why_r);
+/* A map with the same content, of its own (a draft on the stack is fine: nodes and pools may come unsorted, `first` and
+ * the order of shards must be right); NULL: no memory. */
+const struct cmap *cmap_copy(const struct cmap *draft);
 /* Values for coordination; malloc'ed text, NULL: no memory. */
 char *cmap_node_encode(const struct map_node *n);
 char *cmap_live_encode(const struct map_node *n, uint64_t wall_us);
 char *cmap_pool_encode(const struct map_pool *p);
 char *cmap_shard_encode(const struct map_shard *s);
 char *cmap_meta_encode(const struct cmap *m);
+char *cmap_leader_encode(const char *node, const struct storage_id *storage);
 /* Keys; returns the length. */
 #define CMAP_KEY_MAX 128
 size_t cmap_shard_key(const struct cmap *m, const struct map_shard *s, char key_r[CMAP_KEY_MAX]);
 
-/* The file that the map is cached in; whole and synced, or as it was. */
+/* The file that the map is cached in; whole and synced, or as it was.  load: -SATCHEL_ENOENT, -SATCHEL_EDAMAGED (its
+ * checksum), -SATCHEL_EVERSION; why_r: 256 bytes, names the file and the remedy. */
 int cmap_save(const struct cmap *m, const char *path);
 int cmap_load(const char *path, const struct cmap **map_r, char *why_r);
 
@@ -103,7 +115,9 @@ void cmap_unref(const struct cmap *m); /* NULL is fine */
 const struct map_pool *cmap_pool(const struct cmap *m, struct slice name);
 const struct map_node *cmap_node(const struct cmap *m, const char *name);
 const struct map_node *cmap_storage(const struct cmap *m, const struct storage_id *id); /* O(log n) */
-/* The shard of a domain in a pool (unknown or empty pool: shared); UINT32_MAX: the map has no such pool. */
+/* The shard of a domain in a pool (unknown or empty pool: shared); UINT32_MAX: the map has no such pool.  Part of the
+ * format: XXH3-64 of the name in lower case, seeded with CMAP_DOMAIN_SEED, modulo the pool's shards. */
+#define CMAP_DOMAIN_SEED 0x5a7c4e1d0ba6f00dULL
 uint32_t cmap_shard_of(const struct cmap *m, struct slice pool, struct slice domain);
 bool cmap_is_member(const struct map_shard *s, const struct storage_id *id);
 bool cmap_is_former(const struct map_shard *s, const struct storage_id *id);

@@ -1,7 +1,11 @@
 /* mapper.h - keeps the newest map: a watch as a hint, a linearizable list as the truth.
  *
- * Lists everything below the prefix at start, when the watch hints, and every `relist_us`; an unreachable coordination
- * leaves the last map as it is.  Sans-I/O: coord does the calls, the node calls mapper_tick.  Thread: the cluster's. */
+ * Lists the map's keys at start, when a watch hints, and every `relist_us` (less often where many nodes read a large
+ * map); an unreachable coordination leaves the last map as it is.  Other keys (domains, settings) are not read.  Shards
+ * are listed before nodes, so that a storage that a map's shard names and its nodes do not was removed, not overlooked.
+ *
+ *   at most one round of lists is under way, and at most one more is waiting  Sans-I/O: coord does the calls, the node
+ * calls mapper_tick.  Thread: the cluster's. */
 #pragma once
 #include "cluster/map/map.h"
 
@@ -15,6 +19,7 @@ struct mapper_config {
 /* changed: a map that differs from the one before (borrowed until return; mapper_map has it too). */
 int mapper_open(struct mapper **m_r, const struct mapper_config *cfg, struct coord *coord, const struct clock *clock,
                 void (*changed)(void *arg, const struct cmap *now, const struct cmap *before), void *arg);
+/* Calls may be under way: close coord before, or poll it no more. */
 void mapper_close(struct mapper **m);
 /* Borrowed until the next tick or poll of coord; NULL: none yet. */
 const struct cmap *mapper_map(const struct mapper *m);
