@@ -390,6 +390,14 @@ static int out_finish(struct outlet *o, struct outlet_msg *msg, const struct ite
 
 /* ---- looking */
 
+/* One node's spool has nobody who could withdraw a claim. */
+static bool out_may(struct outlet *o, const struct outlet_msg *m)
+{
+    (void)o;
+    (void)m;
+    return true;
+}
+
 static uint64_t out_next_due(struct outlet *o, struct slice domain)
 {
     struct spool *s = ((struct outlet_door *)o)->s;
@@ -429,7 +437,7 @@ static void out_close(struct outlet **o)
     *o = NULL;
 }
 
-static const struct outlet_ops out_ops = {out_claim, out_claim_id, out_read, out_finish, out_release,
+static const struct outlet_ops out_ops = {out_claim, out_claim_id, out_read, out_finish, out_release, out_may,
                                           out_ready, out_next_due, out_stat, out_sleep,  out_close};
 
 int spool_outlet(struct spool *s, struct outlet **o_r)

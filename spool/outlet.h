@@ -3,7 +3,10 @@
  *   claim -> read* -> finish (delivered, bounced, put off)      or  claim -> release
  *
  * A door belongs to one thread (a relay worker).  The door is a table, so that leases can wrap it and the relay can be
- * tested without a spool.  Errors: negative SATCHEL_E*. */
+ * tested without a spool.  Errors: negative SATCHEL_E*.
+ *
+ * A claim may be withdrawn: may() says false from some moment on, for good.  Its holder then sends nothing more of the
+ * message, and releases it; what the primary has taken already is said by finish() all the same, since it is true. */
 #pragma once
 #include "spool/intake.h"
 #include "spool/queue/queue.h"
@@ -39,11 +42,15 @@ struct outlet_ops {
      * on this door: no copy is made for small messages. */
     int (*read)(struct outlet *o, struct outlet_msg *m, uint64_t off, size_t n, struct slice *data_r);
     /* Ends the claim: see queue_finish. dsn may be NULL.  m is gone afterwards. Durable soon (lazy): a crash before
-     * that delivers again. */
+     * that delivers again.  -SATCHEL_EAGAIN: the claim was withdrawn and nothing was delivered: released as it was. */
     int (*finish)(struct outlet *o, struct outlet_msg *m, const struct item_result *results, size_t n, uint64_t due_us,
                   bool held, const struct outlet_dsn *dsn);
     void (*release)(struct outlet *o, struct outlet_msg *m);
-    /* Domains whose bag got mail to deliver since the last call. name borrows until the next call; false: no more. */
+    /* May this claimed message be delivered, bounced or put off now?  Cheap: asked before MAIL, before DATA, and for
+     * the last time right before the final dot is handed to the kernel. */
+    bool (*may)(struct outlet *o, const struct outlet_msg *m);
+    /* Domains whose bag got mail to deliver since the last call, or whose claims were withdrawn. name borrows until the
+     * next call; false: no more. */
     bool (*ready)(struct outlet *o, struct slice *domain_r);
     uint64_t (*next_due)(struct outlet *o, struct slice domain);
     void (*stat)(struct outlet *o, struct slice domain, struct bag_stat *st_r);

@@ -204,6 +204,7 @@ static void claim(struct bag *b, size_t n)
     bool foreign = false;
     n = o->ops->claim(o, bag_name(b), CLAIM_DUE, 0, got, n);
     b->more = n > 0;
+    b->withdrawn &= n == 0;
     for (size_t i = 0; i < n; i++) {
         struct relay_msg *x = got[i]->state.live ? msg_new(b->r) : NULL;
         if (!x) {
@@ -220,9 +221,43 @@ static void claim(struct bag *b, size_t n)
         hold_gone(b);
 }
 
+bool bag_may(const struct bag *b, const struct relay_msg *x)
+{
+    struct outlet *o = b->r->outlet;
+    return o->ops->may(o, x->m);
+}
+
+static void release_head(struct bag *b)
+{
+    struct outlet *o = b->r->outlet;
+    struct relay_msg *x = b->todo.head;
+    list_remove(&b->todo, x);
+    o->ops->release(o, x->m);
+    bag_msg_free(b->r, x);
+    b->more = true;
+}
+
+/* A claim once withdrawn stays so, and claims are withdrawn for a whole bag: they are the oldest of each list. */
+static void release_withdrawn(struct bag *b)
+{
+    while (b->todo.head && !bag_may(b, b->todo.head)) {
+        release_head(b);
+        b->withdrawn = true;
+    }
+}
+
+static void stop_withdrawn(struct bag *b)
+{
+    release_withdrawn(b);
+    for (struct relay_msg *x = b->flight.head; x && !bag_may(b, x); x = x->next)
+        if (!x->dot_sent || x->conn->dot == x)
+            conn_soon(x->conn); /* sees it, and closes */
+}
+
 /* Is there mail to send?  A domain that may be down is asked for one message only. */
 static bool has_mail(struct bag *b)
 {
+    release_withdrawn(b);
     if (!b->todo.head && b->more)
         claim(b, bagstate_may_send(&b->st) && !bagstate_one_by_one(&b->st) ? RELAY_BATCH : 1);
     return b->todo.head != NULL;
@@ -301,14 +336,8 @@ void bag_msg_back(struct bag *b, struct relay_msg *x)
 
 void bag_release_all(struct bag *b)
 {
-    struct outlet *o = b->r->outlet;
-    while (b->todo.head) {
-        struct relay_msg *x = b->todo.head;
-        list_remove(&b->todo, x);
-        o->ops->release(o, x->m);
-        bag_msg_free(b->r, x);
-        b->more = true;
-    }
+    while (b->todo.head)
+        release_head(b);
 }
 
 bool bag_culprit(struct bag *b, const struct relay_msg *x)
@@ -450,6 +479,7 @@ static void feed_ready(struct bag *b)
 void bag_run(struct bag *b)
 {
     refresh(b);
+    stop_withdrawn(b);
     expire_bag(b);
     if (b->st.state != RELAY_HELD) {
         feed_ready(b);

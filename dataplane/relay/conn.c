@@ -81,6 +81,14 @@ static void conn_close(struct conn *c)
     bag_soon(b);
 }
 
+/* A dot that lies in our own buffer is not out. */
+static void forget_dot(struct conn *c)
+{
+    if (c->dot)
+        c->dot->dot_sent = false;
+    c->dot = NULL;
+}
+
 static void messages_back(struct conn *c)
 {
     struct relay_msg *next;
@@ -103,6 +111,7 @@ static void log_doubt(struct conn *c, const struct relay_msg *x, const char *tex
 
 void conn_abort(struct conn *c)
 {
+    forget_dot(c);
     for (const struct relay_msg *x = c->bag->flight.head; x; x = x->next)
         if (x->conn == c && x->dot_sent)
             log_doubt(c, x, "given up");
@@ -388,6 +397,8 @@ static void on_message(struct conn *c)
     struct bag *b = c->bag;
     if (c->body == x)
         c->body = NULL;
+    if (c->dot == x)
+        c->dot = NULL; /* answered before it was out: the server is odd, and has spoken */
     if (res->stage != CLIENT_AT_MAIL || res->rcpts[0].class != 4) {
         c->taken_n += res->stage == CLIENT_AT_DOT && res->accepted > 0;
         if (!verdict_taken(b, x, res))
@@ -420,6 +431,8 @@ static void body_failed(struct conn *c, struct relay_msg *x, int err)
 static void dot_out(struct conn *c, struct relay_msg *x)
 {
     x->dot_sent = true;
+    c->dot = x;
+    c->dot_left = client_output(c->client).n;
     c->body = NULL;
     bag_release_dots(c->bag);
 }
@@ -442,6 +455,10 @@ static void fill_body(struct conn *c)
     struct outlet *o = c->r->outlet;
     if (!x)
         return;
+    if (!bag_may(c->bag, x)) {
+        conn_abort(c);
+        return;
+    }
     if (client_dot_held(c->client)) {
         if (!bag_dot_ok(c->bag, x))
             return;
@@ -499,20 +516,22 @@ static bool feed(struct conn *c)
     struct relay_msg *x = (alone && c->msgs_n > 0) || turn_over ? NULL : bag_take(b, c);
     if (x)
         begin(c, x);
-    else if (c->msgs_n == 0 && (turn_over || !bagstate_may_send(&b->st) || atomic_load(&c->r->stopping)))
+    else if (c->msgs_n == 0 &&
+             (turn_over || b->withdrawn || !bagstate_may_send(&b->st) || atomic_load(&c->r->stopping)))
         quit(c);
     if (!x && c->msgs_n == 0)
         bag_soon(c->bag); /* it may be empty now, or have mail that is due later */
     return x != NULL;
 }
 
-/* The bag may not be sent to any more: what has its dot out is waited for, everything else goes back. */
+/* The bag may not be sent to any more, or the claim was withdrawn: what has its dot out is waited for, everything else
+ * goes back.  Asked before anything new is sent, DATA too. */
 static bool withdrawn(struct conn *c)
 {
-    if (!c->ready || bagstate_may_send(&c->bag->st) || c->msgs_n == 0)
+    if (!c->ready || c->msgs_n == 0)
         return false;
     const struct relay_msg *x = front_message(c);
-    if (x->dot_sent)
+    if (x->dot_sent || (bagstate_may_send(&c->bag->st) && bag_may(c->bag, x)))
         return false;
     conn_abort(c);
     return true;
@@ -562,6 +581,26 @@ static void want_out(struct conn *c, bool want)
     watch_change(c->r->epfd, &c->w, EPOLLIN | (want ? (uint32_t)EPOLLOUT : 0));
 }
 
+/* The last look before a final dot goes to the kernel.  Without it the server forgets what it got; RSET and a dot
+ * behind it would not do, since what is in the buffer goes first. */
+static bool dot_stopped(struct conn *c)
+{
+    if (!c->dot || bag_may(c->bag, c->dot))
+        return false;
+    conn_abort(c);
+    return true;
+}
+
+static void dot_progress(struct conn *c, size_t sent)
+{
+    if (!c->dot)
+        return;
+    if (sent >= c->dot_left)
+        c->dot = NULL;
+    else
+        c->dot_left -= sent;
+}
+
 /* Returns the bytes that went out. */
 static size_t flush(struct conn *c)
 {
@@ -572,6 +611,8 @@ static size_t flush(struct conn *c)
             want_out(c, false);
             return sum;
         }
+        if (dot_stopped(c))
+            return sum;
         ssize_t n = send(c->w.fd, out.p, out.n, MSG_NOSIGNAL);
         if (n < 0 && errno == EAGAIN) {
             want_out(c, true);
@@ -584,6 +625,7 @@ static size_t flush(struct conn *c)
             return sum;
         }
         client_sent(c->client, (size_t)n);
+        dot_progress(c, (size_t)n);
         sum += (size_t)n;
         if (c->body)
             fill_body(c);

@@ -6,6 +6,7 @@
 
 #include "spool/base/err.h"
 #include "spool/base/log.h"
+#include "spool/base/metrics.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -86,6 +87,8 @@ static void forget_bag(struct relay *r, struct bag *b)
     *place_of(r, bag_name(b)) = b->hash_next;
     r->bags_n--;
     pthread_mutex_unlock(&r->lock);
+    r->down_n -= b->st.state == RELAY_DOWN; /* its mail went elsewhere */
+    metric_set(M_RELAY_DOMAINS_DOWN, r->down_n);
     bag_free(b);
 }
 

@@ -68,7 +68,8 @@ struct bag {
     enum domain_order order;
     bool served, held, gone, gone_told; /* gone: not served, and mail that came from outside lies in it */
 
-    bool more; /* the outlet may have something to claim */
+    bool more;      /* the outlet may have something to claim */
+    bool withdrawn; /* claims were withdrawn, and none was got since: others deliver this bag now */
     struct msg_list todo, flight;
     uint32_t flight_n;
     uint64_t seq;
@@ -101,6 +102,8 @@ struct conn {
     struct route_addr addr;
     char addr_text[ROUTE_TEXT_MAX];
     struct relay_msg *body;   /* its body is being sent */
+    struct relay_msg *dot;    /* its final dot lies in the client's output, */
+    size_t dot_left;          /* and this many bytes go before and with it */
     uint32_t msgs_n, taken_n; /* under way; taken by the primary */
     uint32_t given_n;
     uint64_t deadline_us, replies;
@@ -169,6 +172,8 @@ void bag_release_dots(struct bag *b);
 /* Takes a message off its connection, ended; it stays the caller's (bag_msg_free). */
 void bag_msg_over(struct bag *b, struct relay_msg *x);
 void bag_msg_free(struct relay *r, struct relay_msg *x);
+/* The outlet's word on a claimed message, at this moment. */
+bool bag_may(const struct bag *b, const struct relay_msg *x);
 /* Claims the next messages when the last ones are given out: before they are asked for. */
 void bag_prefetch(struct bag *b);
 /* Off its connection and back into its place in the order. */
@@ -204,5 +209,6 @@ void verdict_put_off(struct bag *b, struct relay_msg *x, const struct smtp_statu
 void expire_bag(struct bag *b);
 
 /* verdict.c, for expire.c too: ends a claim with results and tells the sender of those that are final failures. */
-int verdict_finish(struct bag *b, struct outlet_msg *m, const struct item_result *results, size_t n, uint64_t due_us,
+/* Of a claim that was withdrawn only what was delivered is said; nothing was: it is released.  results are changed. */
+int verdict_finish(struct bag *b, struct outlet_msg *m, struct item_result *results, size_t n, uint64_t due_us,
                    bool held, const char *remote);

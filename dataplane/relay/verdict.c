@@ -8,6 +8,7 @@
 #include "dataplane/relay/dsn.h"
 #include "dataplane/relay/relay_impl.h"
 
+#include "spool/base/err.h"
 #include "spool/base/log.h"
 #include "spool/base/metrics.h"
 
@@ -110,19 +111,32 @@ static char *make_dsn(struct bag *b, struct outlet_msg *m, const struct item_res
     return content;
 }
 
-int verdict_finish(struct bag *b, struct outlet_msg *m, const struct item_result *results, size_t n, uint64_t due_us,
+static size_t only_delivered(struct item_result *results, size_t n)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++)
+        if (results[i].end == ITEM_DELIVERED)
+            results[k++] = results[i];
+    return k;
+}
+
+int verdict_finish(struct bag *b, struct outlet_msg *m, struct item_result *results, size_t n, uint64_t due_us,
                    bool held, const char *remote)
 {
     struct outlet *o = b->r->outlet;
     struct outlet_dsn dsn = {0};
     char domain[256];
+    if (!o->ops->may(o, m) && (n = only_delivered(results, n)) == 0) {
+        o->ops->release(o, m);
+        return -SATCHEL_EAGAIN;
+    }
     count(b, m, results, n, remote);
     char *content = make_dsn(b, m, results, n, remote, domain, &dsn);
     int rc = o->ops->finish(o, m, results, n, due_us, held, content ? &dsn : NULL);
     free(content);
-    if (rc < 0)
+    if (rc < 0 && rc != -SATCHEL_EAGAIN)
         relay_pause(b->r, rc);
-    else if (content)
+    else if (rc == 0 && content)
         metric_add(M_RELAY_DSNS, 1);
     return rc;
 }

@@ -2,7 +2,7 @@
  *
  * It keeps the contract on purpose to the letter: a bag is announced only when it had no live message before, claims
  * are exclusive, nothing is heard of before ready() was called once, and results are written down for the test to read.
- * The test's thread adds and looks, the relay's claims. */
+ * The test's thread adds and looks, the relay's claims.  fake_shut withdraws all claims, as a lost lease does. */
 #pragma once
 #include "spool/base/clock.h"
 #include "spool/base/err.h"
@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,7 @@ struct fake_msg {
     uint32_t rcpts_n;
     struct outlet_msg m;
     bool claimed;
-    uint32_t releases;
+    uint32_t releases, era; /* era: of the claim */
     char *big_body;
     struct smtp_status last;
 };
@@ -41,6 +42,8 @@ struct fake_outlet {
     uint32_t dsns;
     char dsn[32768], dsn_domain[256];
     bool closed, asked;
+    atomic_uint era;      /* odd: shut */
+    atomic_int shut_asks; /* that many more questions are answered yes, then it shuts by itself; 0: never */
 };
 
 static struct fake_outlet *fake_of(struct outlet *o)
@@ -117,6 +120,8 @@ static size_t fake_claim(struct outlet *o, struct slice domain, enum claim_mode 
     struct fake_outlet *f = fake_of(o);
     uint64_t now = clock_wall_us(clock_system());
     size_t n = 0;
+    if (atomic_load(&f->era) & 1)
+        return 0;
     pthread_mutex_lock(&f->lock);
     while (f->first < f->n && f->msgs[f->first]->m.state.live == 0)
         f->first++;
@@ -127,6 +132,7 @@ static size_t fake_claim(struct outlet *o, struct slice domain, enum claim_mode 
         if (mode == CLAIM_DUE ? x->m.state.held || x->m.state.due_us > now : x->m.arrival_us >= before_us)
             continue;
         x->claimed = true;
+        x->era = atomic_load(&f->era);
         msgs_r[n++] = &x->m;
     }
     pthread_mutex_unlock(&f->lock);
@@ -195,6 +201,32 @@ static void fake_release(struct outlet *o, struct outlet_msg *m)
     pthread_mutex_unlock(&f->lock);
 }
 
+static bool fake_may(struct outlet *o, const struct outlet_msg *m)
+{
+    struct fake_outlet *f = fake_of(o);
+    const struct fake_msg *x = m->impl;
+    if (atomic_load(&f->shut_asks) > 0 && atomic_fetch_sub(&f->shut_asks, 1) == 1)
+        atomic_fetch_or(&f->era, 1);
+    return x->era == atomic_load(&f->era);
+}
+
+/* Withdraws all claims, and says so for this domain. */
+static void fake_shut(struct fake_outlet *f, const char *domain)
+{
+    pthread_mutex_lock(&f->lock);
+    atomic_fetch_or(&f->era, 1);
+    fake_announce(f, domain);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void fake_unshut(struct fake_outlet *f, const char *domain)
+{
+    pthread_mutex_lock(&f->lock);
+    atomic_store(&f->era, (atomic_load(&f->era) | 1) + 1);
+    fake_announce(f, domain);
+    pthread_mutex_unlock(&f->lock);
+}
+
 static bool fake_ready(struct outlet *o, struct slice *domain_r)
 {
     struct fake_outlet *f = fake_of(o);
@@ -260,7 +292,7 @@ static void fake_close(struct outlet **o)
 }
 
 static const struct outlet_ops fake_ops = {
-    fake_claim, fake_claim_id, fake_read, fake_finish, fake_release,
+    fake_claim, fake_claim_id, fake_read, fake_finish, fake_release, fake_may,
     fake_ready, fake_next_due, fake_stat, fake_sleep,  fake_close,
 };
 

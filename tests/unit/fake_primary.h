@@ -43,11 +43,12 @@ struct fake_primary {
     atomic_int close_at_dot;                  /* that many dots are taken and not answered: the connection is closed */
     atomic_int leave_after; /* 421 at the next MAIL after so many messages on a connection; 0: never */
     atomic_bool no_pipelining;
+    atomic_bool deaf_in_body; /* reads nothing after 354 */
     const char *name;
     /* what happened */
     atomic_int connections, most_open, mails;
-    atomic_int taken_n;
-    int taken[PRIMARY_TAKEN]; /* subjects, in the order of the dots */
+    atomic_int taken_n, bodies; /* bodies: 354s given */
+    int taken[PRIMARY_TAKEN];   /* subjects, in the order of the dots */
     struct primary_conn *conns[PRIMARY_CONNS];
 };
 
@@ -122,6 +123,7 @@ static bool primary_command(struct fake_primary *p, struct primary_conn *c, cons
     else if (strncmp(line, "DATA", 4) == 0) {
         c->data = true;
         c->subject = -1;
+        atomic_fetch_add(&p->bodies, 1);
         primary_say(c, "354 go\r\n");
     } else if (strncmp(line, "QUIT", 4) == 0) {
         primary_say(c, "221 2.0.0 bye\r\n");
@@ -219,14 +221,19 @@ static void primary_drop(struct fake_primary *p, int i)
     p->conns[i] = NULL;
 }
 
+static bool primary_hears(struct fake_primary *p, const struct primary_conn *c)
+{
+    return c && !(c->data && atomic_load(&p->deaf_in_body));
+}
+
 static void *primary_main(void *arg)
 {
     struct fake_primary *p = arg;
     for (;;) {
         struct pollfd fds[2 + PRIMARY_CONNS] = {{p->stop_fd, POLLIN, 0}, {p->listen_fd, POLLIN, 0}};
         for (int i = 0; i < PRIMARY_CONNS; i++)
-            fds[2 + i] = (struct pollfd){p->conns[i] ? p->conns[i]->fd : -1, POLLIN, 0};
-        poll(fds, 2 + PRIMARY_CONNS, -1);
+            fds[2 + i] = (struct pollfd){primary_hears(p, p->conns[i]) ? p->conns[i]->fd : -1, POLLIN, 0};
+        poll(fds, 2 + PRIMARY_CONNS, atomic_load(&p->deaf_in_body) ? 1 : -1);
         if (fds[0].revents)
             break;
         for (int i = 0; i < PRIMARY_CONNS; i++)

@@ -9,6 +9,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/ioctl.h>
 
 #include <cmocka.h>
 
@@ -468,6 +469,130 @@ static void smarthost(void **state)
     relay_close(&h->relay, 0);
 }
 
+/* ---- claims that are withdrawn: by a lease that ended, by a hand-over */
+
+static bool none_claimed(struct house *h)
+{
+    for (uint32_t i = 0; i < h->out->n; i++)
+        if (fake_look(h->out, i).claimed)
+            return false;
+    return true;
+}
+
+/* Over several connections, in the middle of it all: nothing more goes out, what was taken is said, and it goes on
+ * where it stopped. */
+static void withdrawn_in_mid_drain(void **state)
+{
+    struct house *h = *state;
+    uint64_t doubts = metric_read(M_RELAY_IN_DOUBT);
+    primary_up(h->primary);
+    start(h);
+    add_many(h, 300, "slow@" DOMAIN);
+    for (int round = 1; round <= 5; round++) {
+        wait_for(atomic_load(&h->primary->taken_n) >= round * 20);
+        fake_shut(h->out, DOMAIN);
+        wait_for(none_claimed(h));
+        int taken = atomic_load(&h->primary->taken_n);
+        assert_int_equal(ended(h, ITEM_DELIVERED), taken);
+        fake_unshut(h->out, DOMAIN);
+    }
+    wait_for(ended(h, ITEM_DELIVERED) == 300);
+    assert_fifo(h->primary, 300);
+    assert_true(atomic_load(&h->primary->most_open) > 1);
+    assert_int_equal(metric_read(M_RELAY_IN_DOUBT), doubts);
+    struct relay_domain_info info;
+    assert_true(relay_domain(h->relay, slice_str(DOMAIN), &info));
+    assert_int_equal(info.deferred, 0);
+    assert_int_equal(info.last.code, 0); /* no failure of the primary was seen */
+}
+
+/* The claim is withdrawn at the first, second, third ... question about a message: at some question its dot is out, and
+ * from then on, but not before, the primary has it. */
+static void withdrawn_at_each_question(void **state)
+{
+    struct house *h = *state;
+    int first_out = 0;
+    primary_up(h->primary);
+    start(h);
+    for (int k = 1; k <= 12; k++) {
+        atomic_store(&h->out->shut_asks, k);
+        uint32_t i = fake_add(h->out, DOMAIN, "s@sender.test", "a@" DOMAIN, "hi", 0);
+        wait_for(fake_look(h->out, i).m.state.live == 0 || ((atomic_load(&h->out->era) & 1) && none_claimed(h)));
+        bool out = fake_look(h->out, i).m.state.live == 0;
+        assert_int_equal(atomic_load(&h->primary->taken_n), (int)i + out);
+        assert_true(out || !first_out);
+        if (out && !first_out)
+            first_out = k;
+        atomic_store(&h->out->shut_asks, 0);
+        fake_unshut(h->out, DOMAIN);
+        wait_for(fake_look(h->out, i).m.state.live == 0);
+    }
+    assert_true(first_out > 3);
+    assert_fifo(h->primary, 12);
+}
+
+static int unread_at(const struct fake_primary *p)
+{
+    int n = 0;
+    return ioctl(p->conns[0]->fd, FIONREAD, &n) == 0 ? n : -1;
+}
+
+/* The whole body and the dot lie in our buffer, and the kernel has taken a part: the rest must not follow. */
+static void withdrawn_before_the_kernel_has_the_dot(void **state)
+{
+    struct house *h = *state;
+    int small = 4096, mss = 536;
+    setsockopt(h->primary->listen_fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    setsockopt(h->primary->listen_fd, IPPROTO_TCP, TCP_MAXSEG, &mss, sizeof mss);
+    atomic_store(&h->primary->deaf_in_body, true);
+    primary_up(h->primary);
+    start(h);
+    fake_add(h->out, DOMAIN, "s@sender.test", "a@" DOMAIN, "hi", 240000);
+    wait_for(atomic_load(&h->primary->bodies) == 1);
+    wait_for(unread_at(h->primary) > 1000);
+    fake_shut(h->out, DOMAIN);
+    wait_for(none_claimed(h));
+    atomic_store(&h->primary->deaf_in_body, false);
+    fake_unshut(h->out, DOMAIN);
+    wait_for(ended(h, ITEM_DELIVERED) == 1);
+    assert_int_equal(atomic_load(&h->primary->taken_n), 1);
+    assert_int_equal(atomic_load(&h->primary->bodies), 2);
+}
+
+static void withdrawn_ends_nothing(void **state)
+{
+    struct house *h = *state;
+    serve(h, keep_one_second);
+    uint32_t i = fake_add(h->out, DOMAIN, "s@sender.test", "a@" DOMAIN, "hi", 0);
+    h->out->msgs[i]->m.arrival_us -= 3601000000ull;
+    atomic_store(&h->out->shut_asks, 1);
+    start(h);
+    wait_for(atomic_load(&h->out->era) & 1);
+    wait_for(fake_look(h->out, i).releases > 0);
+    assert_int_equal(ended(h, ITEM_LIVE), 1);
+    assert_int_equal(h->out->dsns, 0);
+}
+
+/* Refused for good, and withdrawn while it was on its way: another node will hear that from the primary itself. */
+static void withdrawn_bounces_nothing(void **state)
+{
+    struct house *h = *state;
+    primary_up(h->primary);
+    start(h);
+    for (int k = 1; k <= 8 && ended(h, ITEM_BOUNCED) == 0; k++) {
+        atomic_store(&h->out->shut_asks, k);
+        uint32_t i = fake_add(h->out, DOMAIN, "s@sender.test", "no@" DOMAIN, "hi", 0);
+        wait_for(fake_look(h->out, i).m.state.live == 0 || ((atomic_load(&h->out->era) & 1) && none_claimed(h)));
+        bool shut = atomic_load(&h->out->era) & 1;
+        assert_int_equal(h->out->dsns, shut ? 0 : 1);
+        assert_int_equal(fake_look(h->out, i).m.state.attempts, shut ? 0 : 1);
+        atomic_store(&h->out->shut_asks, 0);
+        h->out->msgs[i]->m.state.live = shut ? 0 : h->out->msgs[i]->m.state.live; /* out of the way of the next */
+        fake_unshut(h->out, DOMAIN);
+    }
+    assert_int_equal(ended(h, ITEM_BOUNCED), 1);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -497,6 +622,11 @@ int main(void)
         T(pauses_when_ends_are_lost),
         T(unreadable_body),
         T(smarthost),
+        T(withdrawn_in_mid_drain),
+        T(withdrawn_at_each_question),
+        T(withdrawn_before_the_kernel_has_the_dot),
+        T(withdrawn_ends_nothing),
+        T(withdrawn_bounces_nothing),
     };
     return cmocka_run_group_tests_name("relay", tests, NULL, NULL);
 }
