@@ -5,8 +5,15 @@
  * It is asked when a bag is claimed, before DATA, and before the final dot.  A process that was stopped and goes on
  * finds its deadline passed and sends nothing.
  *
- * gate_outlet wraps an outlet door: only bags of granted shards are ready or can be claimed; claims are counted for
- * each shard, so that a hand-over can tell when the last one ended. */
+ * A claim is bound to the grant it was made under: when the shard is closed and granted again, older claims stay
+ * withdrawn, since another node may have owned the shard in between.  A deadline that passes and then moves on (a slow
+ * answer of a lease that never ended) withdraws nothing: may is false for that time alone.
+ *
+ * gate_outlet wraps an outlet door: only bags of granted shards are ready, have anything in them, or can be claimed;
+ * claims are counted for each shard, so that a hand-over can tell when the last one ended.  A closed shard rings the
+ * doors: ready() names the domains whose claims were withdrawn.  What was delivered can be said after the gate closed;
+ * all else is released as it was, -SATCHEL_EAGAIN.  claim_id on a shard that is not granted: -SATCHEL_EAGAIN (ends of
+ * messages, an operator's too, are the owner's to make).  read, and everything of claims already made, goes on. */
 #pragma once
 #include "cluster/map/map.h"
 #include "spool/outlet.h"
@@ -21,8 +28,12 @@ void gate_close(struct gate **g);
 /* ---- the cluster's thread */
 /* Deliveries are allowed before this boot clock; 0: none. */
 void gate_deadline(struct gate *g, uint64_t boot_us);
+/* Closing what is closed, and granting what is granted, does nothing.  Shards from GATE_SHARDS_MAX on cannot be
+ * granted. */
+#define GATE_SHARDS_MAX (1u << 22)
 void gate_grant(struct gate *g, uint32_t shard, bool granted);
-/* Claims of the shard that the relay holds. After gate_grant(false) they only become fewer. */
+/* Claims of the shard that the doors hold. After gate_grant(false) they only become fewer.  0 says nothing of ends that
+ * are on their way to the log: those messages are still claimed in the queue (bag_stat.claimed). */
 uint32_t gate_claims(const struct gate *g, uint32_t shard);
 /* The wall clock is in doubt (peers disagree by more than a minute): nothing expires. */
 void gate_clock_doubt(struct gate *g, bool doubt);
@@ -31,5 +42,6 @@ void gate_clock_doubt(struct gate *g, bool doubt);
 bool gate_may(const struct gate *g, uint32_t shard);
 bool gate_granted(const struct gate *g, uint32_t shard);
 
-/* Takes the inner door over. */
+/* Takes the inner door over; to be closed before the gate.  Its fd is readable when the inner door's is or the gate has
+ * news (-1 where the inner door has none). */
 int gate_outlet(struct gate *g, struct outlet *inner, struct outlet **o_r);

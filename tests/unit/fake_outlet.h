@@ -211,7 +211,7 @@ static bool fake_may(struct outlet *o, const struct outlet_msg *m)
 }
 
 /* Withdraws all claims, and says so for this domain. */
-static void fake_shut(struct fake_outlet *f, const char *domain)
+static inline void fake_shut(struct fake_outlet *f, const char *domain)
 {
     pthread_mutex_lock(&f->lock);
     atomic_fetch_or(&f->era, 1);
@@ -219,7 +219,7 @@ static void fake_shut(struct fake_outlet *f, const char *domain)
     pthread_mutex_unlock(&f->lock);
 }
 
-static void fake_unshut(struct fake_outlet *f, const char *domain)
+static inline void fake_unshut(struct fake_outlet *f, const char *domain)
 {
     pthread_mutex_lock(&f->lock);
     atomic_store(&f->era, (atomic_load(&f->era) | 1) + 1);
