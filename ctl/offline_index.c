@@ -83,7 +83,7 @@ static void twin_damaged(void *arg, uint64_t pos, uint64_t bytes)
 /* Takes t->ix as it is. */
 static int twin_build(struct twin *t, struct disk *disk)
 {
-    const struct queue_port port = {port_append, port_free_segment, port_ready, NULL};
+    const struct queue_port port = {port_append, port_free_segment, port_ready, NULL, NULL};
     const struct seglog_replay replay = {twin_record, twin_damaged, t};
     struct seglog_open_stats st;
     int res = segread_open(&t->reader, disk);

@@ -174,7 +174,8 @@ static void claim_damaged(struct outlet_door *d, struct slice domain, const stru
         }
     status_set(&res.status, 0, 4, 3, 0, "stored copy cannot be read: %s", satchel_strerror(rc));
     spool_lock(d->s);
-    queue_finish(d->s->queue, domain, c, &res, 1, clock_wall_us(d->s->clock) + DAMAGED_RETRY_S * 1000000ull, false);
+    queue_finish(d->s->queue, domain, c, &res, 1, clock_wall_us(d->s->clock) + DAMAGED_RETRY_S * 1000000ull, false,
+                 NULL);
     spool_unlock(d->s);
 }
 
@@ -378,7 +379,7 @@ static int out_finish(struct outlet *o, struct outlet_msg *msg, const struct ite
     int rc = dsn ? post_dsn(s, dsn, &msg->id) : 0;
     spool_lock(s);
     if (rc == 0)
-        rc = queue_finish(s->queue, msg->domain, &m->claim, results, n, due_us, held);
+        rc = queue_finish(s->queue, msg->domain, &m->claim, results, n, due_us, held, NULL);
     else
         queue_unclaim(s->queue, &msg->id);
     spool_unlock(s);

@@ -130,7 +130,7 @@ static int open_index(struct spool *s)
 
 static int open_queue(struct spool *s)
 {
-    const struct queue_port port = {port_append, port_free_segment, port_ready, s};
+    const struct queue_port port = {port_append, port_free_segment, port_ready, s, NULL};
     return queue_open(&s->queue, &s->cfg.queue, s->index, s->clock, s->reclaim_reader, &port);
 }
 

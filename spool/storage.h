@@ -14,17 +14,25 @@
  * A door belongs to one thread (the cluster's).  It is a table, so that the simulator can fill it with its own spool.
  * done callbacks run inside poll, exactly once for each request that was taken.  Errors: negative SATCHEL_E*. */
 #pragma once
+#include "spool/base/mailbox.h"
 #include "spool/format/storageid.h"
 #include "spool/queue/queue.h"
 
 struct storage;
+
+/* How an answer travels to the door's thread; the storage's. */
+struct storage_mail {
+    struct mail mail;
+    int kind, res;
+};
 
 enum put_flags {
     PUT_REPAIR = 1 << 0, /* our own record of it is damaged: this one takes its place */
     PUT_LAZY = 1 << 1,   /* nobody waits for a 250: may share a later group */
 };
 
-/* One record, embedded by the caller; borrowed with all it points to until done.  rec.arrival_us is set. */
+/* One record (MSG, CHUNK, or ABORT: then all that is here of the message, also chunks without it, is forgotten).
+ * Embedded by the caller; borrowed with all it points to until done.  rec.arrival_us is set for a MSG. */
 struct storage_put {
     struct record rec;
     const struct slice *body_parts; /* as struct seglog_entry's; NULL: rec.body is the body */
@@ -34,26 +42,18 @@ struct storage_put {
      * EIO, ETOOBIG: not stored. */
     void (*done)(struct storage_put *p, int res);
     void *arg;
-    void *impl; /* the storage's */
-};
-
-/* The state of a message with what is needed to find it. */
-struct storage_state {
-    struct msgid id;
-    uint64_t arrival_us;
-    struct slice domain;
-    struct slice owed;      /* n * 16: storages other than this one that may hold a copy and do not know yet */
-    struct msgid dsn;       /* tap: a DSN was made with it, which must be safe first; counter 0: none */
-    struct msg_state state; /* live == 0: final */
+    void *impl; /* the storage's, and what follows */
+    struct storage_mail post;
 };
 
 struct storage_merge {
-    struct storage_state st; /* slices borrowed until done */
+    struct storage_state st; /* see queue.h; slices borrowed until done */
     /* 0: durable here (a tombstone where the message is not known).  -SATCHEL_ENOENT: not known here and not final:
      * nothing to do.  -SATCHEL_EBUSY: somebody here holds it; try again. */
     void (*done)(struct storage_merge *m, int res);
     void *arg;
     void *impl;
+    struct storage_mail post;
 };
 
 struct storage_stat {
@@ -93,10 +93,13 @@ struct storage_ops {
     void (*confirm)(struct storage *s, const struct storage_id *to, const struct msgid *ids, size_t n);
     /* Every holder knows of these ends (the owner said so): nothing is owed any more. */
     void (*settled)(struct storage *s, const struct msgid *ids, size_t n);
-    /* That storage is gone for good: nothing is owed to it. */
+    /* That storage is gone for good: nothing is owed to it.  An index that was rebuilt from the log has forgotten it:
+     * say it again when `owed` or stat.tombs_owed shows that it is. */
     void (*retire)(struct storage *s, const struct storage_id *gone);
 
-    /* What became of messages here by other doors (not by merge or forget), once it is durable.  One listener. */
+    /* What became of messages here by other doors (not by merge or forget), once it is durable; runs inside poll.  One
+     * listener.  Only while a copier is set: without one nobody is to hear of it.  Of a listener that does not poll, at
+     * most 65,536 are kept: of what is left out, `owed` knows all that is final, and digests tell the rest. */
     void (*tap)(struct storage *s, void (*each)(void *arg, const struct storage_state *st), void *arg);
     /* The clock of arrivals: no message accepted here from now on gets an arrival at or below this. */
     void (*observe)(struct storage *s, uint64_t arrival_us);

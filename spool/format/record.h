@@ -30,6 +30,8 @@ enum {
     REC_F_FINAL = 1 << 2,   /* DONE: no item of the message is left */
     REC_F_8BIT = 1 << 3,    /* MSG: BODY=8BITMIME was declared (RFC 6152) */
     REC_F_UTF8 = 1 << 4,    /* MSG: SMTPUTF8 was declared (RFC 6531) */
+    REC_F_TOMB = 1 << 5,    /* DONE, with REC_F_FINAL and RT_STATE: leaves a tombstone; the copyset names the storages
+                               that are owed the end of the message (may be none) */
 };
 
 #define REC_MAGIC        0x52435453u /* "STCR" */
@@ -83,6 +85,7 @@ enum rec_tag {
     RT_RESULT = 10,     /* u32 item index, u8 enum item_end, then status: see result_put */
     RT_KILLS = 11,      /* u64 position of the record that this DONE kills: the DONE may go once that segment is gone */
     RT_ORIGIN = 12,     /* 24-byte message ID that the DSN is about */
+    RT_UPTO = 14,       /* u64 position: an ABORT that was moved forgets what lies below this, not below itself */
     RT_DSN = 13, /* u32 item index or 0xffffffff for the message, then text of ESMTP parameters (RFC 3461), opaque */
 };
 

@@ -64,7 +64,7 @@ static bool waits(const struct msg_state *s)
     return !s->held && s->due_us > 0;
 }
 
-static void bag_count(struct queue *q, struct bag *b, const struct entry *e, int sign)
+static void bag_count(struct queue *q, struct bag *b, const struct msgid *id, const struct entry *e, int sign)
 {
     uint64_t d = (uint64_t)(int64_t)sign, bytes = (e->size + (e->chunks ? e->body_bytes : 0)) * d;
     b->messages += d;
@@ -73,7 +73,21 @@ static void bag_count(struct queue *q, struct bag *b, const struct entry *e, int
     q->bags.bytes += bytes;
     b->held += e->state.held ? d : 0;
     b->deferred += waits(&e->state) ? d : 0;
+    b->digest += queue_entry_digest(id, &e->state) * d;
     bag_touch(&q->bags, b);
+}
+
+/* The meta names the segment as one with records that are killed. */
+static bool meta_kills(struct slice meta, uint64_t seg)
+{
+    struct wire_rd r = wire_rd(meta);
+    struct meta_tlv t;
+    while (meta_next(&r, &t)) {
+        struct wire_rd v = wire_rd(t.value);
+        if (t.tag == RT_KILLS && logpos_seg(wire_u64(&v)) == seg)
+            return true;
+    }
+    return false;
 }
 
 static void kill_seg(struct queue *q, struct seg *own, uint64_t killed)
@@ -133,7 +147,7 @@ static void entry_remove(struct queue *q, struct slice domain, const struct plac
     store_del(&q->store, &k);
     wait_del(q, domain, at, &e->state);
     hold_follow(q, &at->id, NULL);
-    bag_count(q, b, e, -1);
+    bag_count(q, b, &at->id, e, -1);
     if (b->oldest_us == at->arrival_us)
         b->oldest_ok = false;
     seg_msg(q, e->pos, e->size, -1);
@@ -146,14 +160,20 @@ void apply_chunk_drop(struct queue *q, const struct key *k, uint64_t pos, uint32
     seg_chunk(q, pos, size, -1);
 }
 
-/* it: from queue_chunks_iter, opened before the first write; ends it. */
-static void chunks_remove(struct queue *q, struct index_iter *it)
+/* Those that lie below `upto`.  it: from queue_chunks_iter, opened before the first write; ends it.  tomb: takes down
+ * segments that the DONE's meta does not name; NULL: none is wanted. */
+static void chunks_remove(struct queue *q, struct index_iter *it, uint64_t upto, struct tomb *tomb, struct slice meta)
 {
     struct key k;
     uint64_t pos;
     uint32_t size;
-    while (it && queue_chunks_next(q, it, &k, &pos, &size))
+    while (it && queue_chunks_next(q, it, &k, &pos, &size)) {
+        if (pos >= upto)
+            continue;
         apply_chunk_drop(q, &k, pos, size);
+        if (tomb && !meta_kills(meta, logpos_seg(pos)))
+            tomb_dead_add(tomb, logpos_seg(pos));
+    }
     q->ix->ops->iter_free(&it);
 }
 
@@ -201,6 +221,16 @@ static int apply_nothing(struct queue *q, const struct applied *a)
     return 0;
 }
 
+/* A copy of what has ended. */
+static int apply_dead(struct queue *q, const struct applied *a, struct tomb *t)
+{
+    q->store.writing = true;
+    own_seg(q, a);
+    tomb_dead_add(t, logpos_seg(a->pos));
+    tomb_put(q, t);
+    return 0;
+}
+
 /* ---- MSG */
 
 static void entry_from_record(struct queue *q, const struct applied *a, struct entry *e_r)
@@ -245,7 +275,7 @@ static void msg_new(struct queue *q, struct slice domain, const struct place *at
     }
     if (at->arrival_us > b->newest_us)
         b->newest_us = at->arrival_us;
-    bag_count(q, b, e, 1);
+    bag_count(q, b, &at->id, e, 1);
     seg_msg(q, e->pos, e->size, 1);
     bag_place(b, at, e->state.due_us, e->state.held);
     if (was_empty && !e->state.held)
@@ -268,9 +298,9 @@ static void state_change(struct queue *q, struct slice domain, const struct plac
     state_merge(&next, &e->state);
     wait_del(q, domain, at, &e->state);
     hold_follow(q, &at->id, &next);
-    bag_count(q, b, e, -1);
+    bag_count(q, b, &at->id, e, -1);
     e->state = next;
-    bag_count(q, b, e, 1);
+    bag_count(q, b, &at->id, e, 1);
     wait_put(q, domain, at, &e->state);
     if (!hold_find(q, &at->id)) {
         bag_place(b, at, next.due_us, next.held);
@@ -278,21 +308,16 @@ static void state_change(struct queue *q, struct slice domain, const struct plac
     }
 }
 
-/* A copy written by compaction takes the place of the one known; its state is what was known when it was written.  A
- * second copy that is not a move stays dead where it is: the DONE has to kill it too. */
+/* The later copy takes the place of the one known: compaction wrote it, or another storage sent it again.  Its state is
+ * what was known when it was written, or none. */
 static void msg_again(struct queue *q, struct slice domain, const struct place *at, struct entry *known,
-                      const struct entry *copy, bool moved)
+                      const struct entry *copy)
 {
-    if (!moved) {
-        entry_old_add(known, logpos_seg(copy->pos));
-        entry_put(q, domain, at, known);
-        return;
-    }
     struct entry old = *known;
     seg_msg(q, old.pos, old.size, -1);
     seg_msg(q, copy->pos, copy->size, 1);
     struct bag *b = bags_need(&q->bags, domain);
-    bag_count(q, b, known, -1);
+    bag_count(q, b, &at->id, known, -1);
     *known = *copy;
     known->state = old.state;
     known->defer_pos = old.defer_pos;
@@ -300,7 +325,7 @@ static void msg_again(struct queue *q, struct slice domain, const struct place *
     for (uint32_t i = 0; i < old.olds_n; i++)
         if (segs_find(&q->segs, old.olds[i]))
             entry_old_add(known, old.olds[i]);
-    bag_count(q, b, known, 1);
+    bag_count(q, b, &at->id, known, 1);
     if (copy->state.items == old.state.items && copy->state.seq >= old.state.seq) {
         seg_defer(q, old.defer_pos, -1);
         known->defer_pos = 0;
@@ -324,6 +349,10 @@ static int apply_msg(struct queue *q, const struct applied *a)
     }
     if (finished_has(q, &rec->id))
         return apply_nothing(q, a);
+    struct tomb tomb;
+    int ended = tomb_load(q, &rec->id, &tomb);
+    if (ended != -SATCHEL_ENOENT)
+        return ended ? ended : apply_dead(q, a, &tomb);
     const struct bag *b = bags_find(&q->bags, domain);
     int res =
         b && b->messages && at.arrival_us <= b->newest_us ? queue_entry_load(q, domain, &at, &known) : -SATCHEL_ENOENT;
@@ -334,7 +363,7 @@ static int apply_msg(struct queue *q, const struct applied *a)
     if (res)
         msg_new(q, domain, &at, &copy);
     else
-        msg_again(q, domain, &at, &known, &copy, rec->flags & REC_F_MOVED);
+        msg_again(q, domain, &at, &known, &copy);
     return 0;
 }
 
@@ -349,6 +378,10 @@ static int apply_chunk(struct queue *q, const struct applied *a)
         return apply_other(q, a);
     if (finished_has(q, &a->rec->id))
         return apply_nothing(q, a);
+    struct tomb tomb;
+    int ended = tomb_load(q, &a->rec->id, &tomb);
+    if (ended != -SATCHEL_ENOENT)
+        return ended ? ended : apply_dead(q, a, &tomb);
     char domain[256];
     struct place at;
     uint64_t old_pos;
@@ -415,39 +448,96 @@ static void apply_kills(struct queue *q, struct seg *own, struct slice meta)
     }
 }
 
-static int apply_done(struct queue *q, const struct applied *a)
+/* Items are final by the results that the record names, and by the state of a tombstone's. */
+static void apply_ends(const struct record *rec, struct msg_state *s)
 {
-    char domain[256];
-    struct place at;
-    struct entry e;
-    int res = locate(q, a->rec, domain, &at, &e);
+    struct msg_state ends;
+    struct slice state = meta_find(rec->meta, RT_STATE);
+    apply_results(rec->meta, s);
+    if (state.p && state_decode(state, &ends) == 0)
+        state_merge(s, &ends);
+}
+
+/* The tombstone that a DONE leaves; e: the message, NULL where it is not known. */
+static bool tomb_make(struct queue *q, const struct applied *a, const struct place *at, const char *domain,
+                      const struct entry *e, struct tomb *t_r)
+{
+    const struct record *rec = a->rec;
+    struct slice state = meta_find(rec->meta, RT_STATE);
+    if (!(rec->flags & REC_F_TOMB) || !state.p || state_decode(state, &t_r->state) || t_r->state.live)
+        return false;
+    t_r->final_us = clock_wall_us(q->clock);
+    t_r->pos = a->pos;
+    t_r->at = *at;
+    t_r->dead_from = t_r->dead_to = 0;
+    t_r->domain_n = (uint16_t)strlen(domain);
+    memcpy(t_r->domain, domain, t_r->domain_n);
+    t_r->owed_n = (uint16_t)rec->copyset.n;
+    if (rec->copyset.n)
+        memcpy(t_r->owed, rec->copyset.p, rec->copyset.n);
+    if (e && !meta_kills(rec->meta, logpos_seg(e->pos)))
+        tomb_dead_add(t_r, logpos_seg(e->pos));
+    for (uint32_t i = 0; e && i < e->olds_n; i++)
+        if (segs_find(&q->segs, e->olds[i]) && !meta_kills(rec->meta, e->olds[i]))
+            tomb_dead_add(t_r, e->olds[i]);
+    return true;
+}
+
+/* A DONE whose message is not here: it ended before, or never was here. */
+static int done_unknown(struct queue *q, const struct applied *a, const struct place *at, const char *domain)
+{
+    struct tomb t;
+    bool moved = a->rec->flags & REC_F_MOVED;
+    int res = tomb_load(q, &at->id, &t);
     if (res && res != -SATCHEL_ENOENT)
         return res;
-    bool final = a->rec->flags & REC_F_FINAL;
-    struct index_iter *chunks = NULL;
-    if (res == 0) {
-        struct msg_state after = e.state;
-        apply_results(a->rec->meta, &after);
-        final = final || after.live == 0;
-        if (final && e.chunks && !(chunks = queue_chunks_iter(q, &at.id)))
-            return q->store.err ? q->store.err : -SATCHEL_ENOMEM;
-    }
     q->store.writing = true;
     struct seg *own = own_seg(q, a);
     own->done_bytes += a->size;
     apply_kills(q, own, a->rec->meta);
-    if (res) {
-        if (final)
-            finished_add(q, &at.id);
-        return 0;
-    }
+    if (res == 0 && moved)
+        tomb_moved(q, &t, a->pos);
+    else if (res && (!moved || q->replaying) && tomb_make(q, a, at, domain, NULL, &t))
+        tomb_new(q, &t);
+    else if (res && a->rec->flags & REC_F_FINAL && !(a->rec->flags & REC_F_TOMB))
+        finished_add(q, &at->id);
+    return 0;
+}
+
+static int apply_done(struct queue *q, const struct applied *a)
+{
+    char domain[256] = "";
+    struct place at;
+    struct entry e;
+    struct tomb t;
+    int res = locate(q, a->rec, domain, &at, &e);
+    if (res == -SATCHEL_ENOENT)
+        return done_unknown(q, a, &at, domain);
+    if (res)
+        return res;
+    struct msg_state after = e.state;
+    struct index_iter *chunks = NULL;
+    apply_ends(a->rec, &after);
+    bool final = a->rec->flags & REC_F_FINAL || after.live == 0;
+    if (final && e.chunks && !(chunks = queue_chunks_iter(q, &at.id)))
+        return q->store.err ? q->store.err : -SATCHEL_ENOMEM;
+    q->store.writing = true;
+    struct seg *own = own_seg(q, a);
+    own->done_bytes += a->size;
+    apply_kills(q, own, a->rec->meta);
     kill_entry(q, own, &e);
     if (final) {
-        chunks_remove(q, chunks);
+        bool tomb = tomb_make(q, a, &at, domain, &e, &t);
+        chunks_remove(q, chunks, UINT64_MAX, tomb ? &t : NULL, a->rec->meta);
         entry_remove(q, slice_str(domain), &at, &e);
+        if (tomb)
+            tomb_new(q, &t);
         return 0;
     }
-    apply_results(a->rec->meta, &e.state);
+    struct bag *b = bags_need(&q->bags, slice_str(domain));
+    bag_count(q, b, &at.id, &e, -1);
+    e.state = after;
+    bag_count(q, b, &at.id, &e, 1);
     entry_put(q, slice_str(domain), &at, &e);
     return 0;
 }
@@ -479,11 +569,20 @@ static int apply_defer(struct queue *q, const struct applied *a)
     return 0;
 }
 
+/* An ABORT forgets what was stored before it was written: a copy that came later is another promise. */
+static uint64_t abort_upto(const struct applied *a)
+{
+    struct slice v = meta_find(a->rec->meta, RT_UPTO);
+    struct wire_rd r = wire_rd(v);
+    return v.p ? wire_u64(&r) : a->pos;
+}
+
 static int apply_abort(struct queue *q, const struct applied *a)
 {
     char domain[256];
     struct place at;
     struct entry e;
+    uint64_t upto = abort_upto(a);
     int res = queue_id_load(q, &a->rec->id, domain, &at);
     if (res == 0)
         res = queue_entry_load(q, slice_str(domain), &at, &e);
@@ -496,13 +595,16 @@ static int apply_abort(struct queue *q, const struct applied *a)
     struct seg *own = own_seg(q, a);
     own->done_bytes += a->size;
     apply_kills(q, own, a->rec->meta);
-    chunks_remove(q, chunks);
-    struct key k = key_open(&a->rec->id);
-    store_del(&q->store, &k);
-    if (res)
-        return finished_add(q, &a->rec->id), 0;
-    kill_entry(q, own, &e);
-    entry_remove(q, slice_str(domain), &at, &e);
+    bool later = res == 0 && e.pos >= upto;
+    chunks_remove(q, chunks, later ? 0 : upto, NULL, a->rec->meta);
+    if (res == 0) {
+        kill_entry(q, own, &e);
+        if (!later)
+            entry_remove(q, slice_str(domain), &at, &e);
+    } else if (upto == a->pos) {
+        struct key k = key_open(&a->rec->id);
+        store_del(&q->store, &k);
+    }
     return 0;
 }
 

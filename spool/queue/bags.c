@@ -81,6 +81,7 @@ int bags_load(struct bags *t, struct store *st)
         b->held = wire_u64(&r);
         b->low_us = wire_u64(&r);
         b->newest_us = wire_u64(&r);
+        b->digest = wire_u64(&r);
         b->next_due_us = b->deferred ? 0 : UINT64_MAX;
         bag_rewind(b);
         t->messages += b->messages;
@@ -94,7 +95,7 @@ int bags_load(struct bags *t, struct store *st)
 
 static void bag_save(const struct bag *b, struct store *st)
 {
-    uint8_t value[48];
+    uint8_t value[BAG_VALUE_BYTES];
     struct wire_wr w = wire_wr(value, sizeof value);
     wire_put_u64(&w, b->messages);
     wire_put_u64(&w, b->bytes);
@@ -102,6 +103,7 @@ static void bag_save(const struct bag *b, struct store *st)
     wire_put_u64(&w, b->held);
     wire_put_u64(&w, b->low_us);
     wire_put_u64(&w, b->newest_us);
+    wire_put_u64(&w, b->digest);
     struct key k = key_domain(bag_name(b));
     if (b->messages)
         store_put(st, &k, slice_of(value, sizeof value));

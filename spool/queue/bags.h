@@ -1,7 +1,7 @@
 /* bags.h - the bag of each domain: its counters and where handing out stands.
  *
  * In the index ('d' key), saved with each batch that touches it: u64 messages | u64 bytes | u64 deferred | u64 held
- * | u64 low_us | u64 newest_us.  So a restart reads one key a domain and not one a message.
+ * | u64 low_us | u64 newest_us | u64 digest.  So a restart reads one key a domain and not one a message.
  *
  * Handing out (CLAIM_DUE) walks the 'q' keys once, with a cursor.  What the cursor has passed comes back by two ways:
  * messages that were put off lie under 'w' keys in the order of their due time and are pulled when it comes; messages
@@ -20,6 +20,7 @@ struct bag {
     uint64_t messages, bytes, deferred, held;
     uint64_t low_us;    /* no live message is older: where a walk starts, past the tombstones of what is gone */
     uint64_t newest_us; /* no message is newer */
+    uint64_t digest;    /* sum of queue_entry_digest of the live messages */
     /* volatile */
     uint64_t oldest_us; /* valid with oldest_ok */
     uint64_t claimed;
@@ -47,6 +48,9 @@ static inline struct slice bag_name(const struct bag *b)
 {
     return slice_of(b->name, b->name_n);
 }
+
+/* Of a 'd' value; BAG_LOW_AT is where low_us lies in it. */
+enum { BAG_VALUE_BYTES = 56, BAG_LOW_AT = 32 };
 
 struct bag *bags_find(const struct bags *t, struct slice domain);
 struct bag *bags_need(struct bags *t, struct slice domain);

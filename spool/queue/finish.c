@@ -2,17 +2,19 @@
  *
  * Items that are final go into a DONE, with what it kills: every segment in which a record of the message lies or may
  * lie.  Where items stay, a DEFER with the whole state follows, so that the state of a message is always one record.
- * The claim ends when the last of them is durable and applied. */
+ * The claim ends when the last of them is durable and applied.
+ *
+ * With copies elsewhere a final DONE carries the state too, so that it can stand alone as a tombstone (tomb.h), and
+ * port.changed hears of what was written; both read it from the record. */
+#include "spool/queue/finish.h"
 #include "spool/base/err.h"
 #include "spool/base/wire.h"
-#include "spool/queue/queue_impl.h"
 #include <assert.h>
 #include <stdlib.h>
 
 enum {
     RESULT_MAX = 8 + 32 + SMTP_STATUS_TEXT_MAX,
     STATE_MAX = 8 + 64 + STATE_ITEMS_MAX / 2,
-    KILL_BYTES = 4 + 8,
 };
 
 struct finish {
@@ -21,15 +23,13 @@ struct finish {
     struct msgid id;
     unsigned pending;
     bool put_off; /* a DEFER belongs to it */
+    bool tell;    /* port.changed hears of it */
+    struct msgid dsn;
+    queue_merged *merged; /* NULL: queue_finish's */
+    void *merged_arg;
     int res;
     struct seglog_entry done, defer;
     uint8_t meta[];
-};
-
-/* Positions, one for each segment. */
-struct kills {
-    uint64_t *pos;
-    size_t n, cap;
 };
 
 static int kills_add(struct kills *k, uint64_t pos)
@@ -49,7 +49,7 @@ static int kills_add(struct kills *k, uint64_t pos)
     return 0;
 }
 
-static int kills_gather(struct queue *q, const struct msgid *id, const struct entry *e, struct kills *k)
+int kills_gather(struct queue *q, const struct msgid *id, const struct entry *e, struct kills *k)
 {
     int res = kills_add(k, e->pos);
     for (uint32_t i = 0; res == 0 && i < e->olds_n; i++)
@@ -67,9 +67,25 @@ static int kills_gather(struct queue *q, const struct msgid *id, const struct en
     return res ? res : q->store.err;
 }
 
+static void finish_tell(const struct finish *f)
+{
+    const struct record *rec = f->put_off ? &f->defer.rec : &f->done.rec;
+    struct storage_state st = {.id = f->id,
+                               .arrival_us = rec->arrival_us,
+                               .domain = meta_find(rec->meta, RT_DOMAIN),
+                               .owed = rec->copyset,
+                               .dsn = f->dsn};
+    if (state_decode(meta_find(rec->meta, RT_STATE), &st.state) == 0)
+        f->q->port.changed(f->q->port.ctx, &st);
+}
+
 static void finish_end(struct finish *f)
 {
     struct hold *h = hold_find(f->q, &f->id);
+    if (f->tell && f->res == 0)
+        finish_tell(f);
+    if (f->merged)
+        f->merged(f->merged_arg, f->res);
     if (h)
         hold_end(f->q, h, f->res && h->kind == HOLD_DUE);
     job_free(f->q, &f->job);
@@ -84,17 +100,21 @@ static void finish_done(struct seglog_entry *e, int res)
         finish_end(f);
 }
 
-static void entry_make(struct finish *f, struct seglog_entry *e, uint8_t type, const struct claim *c)
+static void entry_make(struct finish *f, struct seglog_entry *e, uint8_t type, const struct outcome *o)
 {
     *e = (struct seglog_entry){
-        .rec = {.type = type, .id = c->id, .arrival_us = c->arrival_us, .body_sum = record_body_sum(slice_of("", 0))},
+        .rec = {.type = type,
+                .id = o->at.id,
+                .arrival_us = o->at.arrival_us,
+                .copyset = o->owed,
+                .body_sum = record_body_sum(slice_of("", 0))},
         .flags = ENTRY_RESERVE | ENTRY_LAZY,
         .done = finish_done,
         .arg = f,
     };
 }
 
-static void put_kills(struct wire_wr *w, const struct kills *k)
+void kills_put(struct wire_wr *w, const struct kills *k)
 {
     for (size_t i = 0; i < k->n; i++) {
         uint8_t v[8];
@@ -142,34 +162,37 @@ static bool any_final(const struct item_result *results, size_t n)
     return false;
 }
 
-/* What finish_new builds from. */
-struct outcome {
-    struct slice domain;
-    const struct claim *claim;
-    const struct item_result *results;
-    size_t n;
-    const struct msg_state *after;
-    const struct kills *kills;
-};
-
 static struct finish *finish_new(struct queue *q, const struct outcome *o)
 {
-    size_t cap =
-        2 * (8 + o->domain.n) + o->n * RESULT_MAX + STATE_MAX + o->kills->n * KILL_BYTES + 2 * SMTP_STATUS_TEXT_MAX;
+    size_t cap = 2 * (8 + o->domain.n) + o->n * RESULT_MAX + 2 * STATE_MAX + o->kills->n * KILL_BYTES +
+                 2 * SMTP_STATUS_TEXT_MAX + o->owed.n;
+    bool final = o->after->live == 0;
     struct finish *f = malloc(sizeof *f + cap);
     if (!f)
         return NULL;
-    *f = (struct finish){.q = q, .id = o->claim->id, .put_off = o->after->live > 0};
+    *f = (struct finish){.q = q,
+                         .id = o->at.id,
+                         .put_off = !final,
+                         .tell = o->copies && !o->merged && q->port.changed,
+                         .dsn = o->dsn,
+                         .merged = o->merged,
+                         .merged_arg = o->merged_arg};
     job_add(q, &f->job);
     struct wire_wr w = wire_wr(f->meta, cap);
-    entry_make(f, &f->done, REC_DONE, o->claim);
-    f->done.rec.flags = o->after->live == 0 ? REC_F_FINAL : 0;
+    wire_put(&w, o->owed.p, o->owed.n);
+    entry_make(f, &f->done, REC_DONE, o);
+    f->done.rec.copyset.p = f->meta;
+    f->done.rec.flags = final ? REC_F_FINAL | (o->copies ? REC_F_TOMB : 0) : 0;
+    uint8_t *done_at = w.p;
     meta_put(&w, RT_DOMAIN, o->domain);
+    if (final && o->copies)
+        put_state(&w, o->after);
     put_results(&w, o->results, o->n, true);
-    put_kills(&w, o->kills);
-    f->done.rec.meta = slice_of(f->meta, wire_len(&w));
+    kills_put(&w, o->kills);
+    f->done.rec.meta = slice_of(done_at, (size_t)(w.p - done_at));
     uint8_t *defer_at = w.p;
-    entry_make(f, &f->defer, REC_DEFER, o->claim);
+    entry_make(f, &f->defer, REC_DEFER, o);
+    f->defer.rec.copyset.p = f->meta;
     if (f->put_off) {
         meta_put(&w, RT_DOMAIN, o->domain);
         put_state(&w, o->after);
@@ -200,9 +223,9 @@ static int finish_append(struct finish *f, bool done)
     return done ? 0 : res;
 }
 
-static int finish_start(struct queue *q, const struct outcome *o)
+int finish_start(struct queue *q, const struct outcome *o)
 {
-    bool done = any_final(o->results, o->n);
+    bool done = o->merged ? o->after->live == 0 : any_final(o->results, o->n);
     if (!done && o->after->live == 0)
         return -SATCHEL_EINVAL;
     struct finish *f = finish_new(q, o);
@@ -210,7 +233,7 @@ static int finish_start(struct queue *q, const struct outcome *o)
 }
 
 int queue_finish(struct queue *q, struct slice domain, const struct claim *c, const struct item_result *results,
-                 size_t n, uint64_t due_us, bool held)
+                 size_t n, uint64_t due_us, bool held, const struct finish_copies *copies)
 {
     struct hold *h = hold_find(q, &c->id);
     struct place at = {c->arrival_us, c->id};
@@ -223,7 +246,12 @@ int queue_finish(struct queue *q, struct slice domain, const struct claim *c, co
         res = kills_gather(q, &c->id, &e, &kills);
     if (res == 0) {
         struct msg_state after = state_after(&e.state, results, n, due_us, held);
-        struct outcome o = {domain, c, results, n, &after, &kills};
+        struct outcome o = {
+            .domain = domain, .at = at, .results = results, .n = n, .after = &after, .kills = &kills, .copies = copies};
+        if (copies) {
+            o.owed = copies->owed;
+            o.dsn = copies->dsn;
+        }
         res = finish_start(q, &o);
     }
     free(kills.pos);

@@ -2,8 +2,10 @@
 #include "spool/queue/keys.h"
 #include "spool/base/err.h"
 #include "spool/base/wire.h"
+#include "spool/queue/queue.h"
 #include <assert.h>
 #include <endian.h>
+#include <xxhash.h>
 
 static void key_bytes(struct key *k, const void *p, size_t n)
 {
@@ -89,18 +91,39 @@ struct key key_wait(struct slice domain, uint64_t due_us, const struct place *at
     return k;
 }
 
-struct key key_id(const struct msgid *id)
+static struct key key_of_id(uint8_t kind, const struct msgid *id)
 {
     struct key k;
-    key_start(&k, KEY_ID);
+    key_start(&k, kind);
     key_msgid(&k, id);
     return k;
 }
 
+struct key key_id(const struct msgid *id)
+{
+    return key_of_id(KEY_ID, id);
+}
+
 struct key key_open(const struct msgid *id)
 {
+    return key_of_id(KEY_OPEN, id);
+}
+
+struct key key_tomb(const struct msgid *id)
+{
+    return key_of_id(KEY_TOMB, id);
+}
+
+struct key key_owed(const struct msgid *id)
+{
+    return key_of_id(KEY_OWED, id);
+}
+
+struct key key_tomb_old(uint64_t final_us, const struct msgid *id)
+{
     struct key k;
-    key_start(&k, KEY_OPEN);
+    key_start(&k, KEY_TOMB_OLD);
+    key_be64(&k, final_us);
     key_msgid(&k, id);
     return k;
 }
@@ -185,7 +208,27 @@ bool key_id_parse(struct slice key, struct msgid *id_r)
     return true;
 }
 
+bool key_tomb_old_parse(struct slice key, uint64_t *final_us_r, struct msgid *id_r)
+{
+    if (key.n != 1 + 8 + MSGID_KEY_BYTES || key.p[0] != KEY_TOMB_OLD)
+        return false;
+    *final_us_r = be64_at(key.p + 1);
+    msgid_at(key.p + 9, id_r);
+    return true;
+}
+
 /* ---- entries */
+
+uint64_t queue_entry_digest(const struct msgid *id, const struct msg_state *s)
+{
+    uint8_t in[MSGID_KEY_BYTES + 4 + sizeof s->ends];
+    struct wire_wr w = wire_wr(in, sizeof in);
+    msgid_key(id, in);
+    w.p += MSGID_KEY_BYTES;
+    wire_put_u32(&w, s->items);
+    wire_put(&w, s->ends, (s->items + 1) / 2);
+    return XXH3_64bits(in, wire_len(&w));
+}
 
 void state_fresh(struct msg_state *s_r, uint32_t items)
 {

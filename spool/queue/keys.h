@@ -8,6 +8,9 @@
  *   'w' domain NUL due(8) arrival(8) msgid(24)         empty: a message that waits until `due` (wall clock)
  *   's' segment(8)                                     counters of a segment; see segs.h
  *   'd' domain                                         counters of a bag; see bags.h
+ *   't' msgid(24)                                      a tombstone; see tomb.h
+ *   'u' msgid(24)                                      empty: a tombstone that somebody is owed
+ *   'T' final(8) msgid(24)                             empty: a tombstone that nobody is owed, by the time of its end
  *
  * Integers in keys and the arrival in 'm' are big-endian, so that bytes sort as numbers do; integers in values are
  * little-endian.  A domain never holds a NUL.  An entry's value:
@@ -27,6 +30,9 @@ enum {
     KEY_WAIT = 'w',
     KEY_SEG = 's',
     KEY_DOMAIN = 'd',
+    KEY_TOMB = 't',
+    KEY_OWED = 'u',
+    KEY_TOMB_OLD = 'T',
 };
 
 #define KEY_MAX        320
@@ -57,6 +63,9 @@ struct key key_open(const struct msgid *id);
 struct key key_wait(struct slice domain, uint64_t due_us, const struct place *at);
 struct key key_seg(uint64_t seg);
 struct key key_domain(struct slice domain);
+struct key key_tomb(const struct msgid *id);
+struct key key_owed(const struct msgid *id);
+struct key key_tomb_old(uint64_t final_us, const struct msgid *id);
 
 /* The smallest key above k. */
 struct key key_after(struct key k);
@@ -70,7 +79,9 @@ struct key key_bag_to(uint8_t kind, struct slice domain);
 bool key_queue_parse(struct slice key, struct slice *domain_r, struct place *at_r);
 bool key_wait_parse(struct slice key, uint64_t *due_us_r, struct place *at_r);
 bool key_seg_parse(struct slice key, uint64_t *seg_r);
+/* Of 'm', 'c', 'o', 't' and 'u'. */
 bool key_id_parse(struct slice key, struct msgid *id_r);
+bool key_tomb_old_parse(struct slice key, uint64_t *final_us_r, struct msgid *id_r);
 
 /* Most old copies of a message that are remembered; a message with as many is not moved again until one is gone. */
 #define ENTRY_OLDS_MAX  16

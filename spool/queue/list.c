@@ -59,8 +59,8 @@ static void list_bag(struct listing *l, struct slice domain, struct slice after)
     struct place low = {0};
     struct key k = key_domain(domain);
     int64_t n = l->q->ix->ops->get(l->q->ix, key_slice(&k), value, sizeof value);
-    if (n == 48) {
-        struct wire_rd r = wire_rd(slice_of(value + 32, 8));
+    if (n == BAG_VALUE_BYTES) {
+        struct wire_rd r = wire_rd(slice_of(value + BAG_LOW_AT, 8));
         low.arrival_us = wire_u64(&r);
     }
     struct key from = key_queue(domain, &low), to = key_bag_to(KEY_QUEUE, domain);

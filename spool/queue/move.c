@@ -73,6 +73,15 @@ static bool chunk_stays(struct queue *q, const struct record *rec, uint64_t pos)
     return v.p && queue_chunk_load(q, &rec->id, chunk, &now, &size) == 0 && now == pos;
 }
 
+/* A DONE is needed for what it kills, and as the place of a tombstone. */
+static bool done_stays(struct queue *q, const struct record *rec, uint64_t pos)
+{
+    struct tomb t;
+    if (kills_live(q, rec->meta, logpos_seg(pos)))
+        return true;
+    return rec->flags & REC_F_TOMB && tomb_load(q, &rec->id, &t) == 0 && t.pos == pos;
+}
+
 /* An ABORT does not say what it kills: it may be anything that the DONEs and ABORTs of its segment kill. */
 static bool abort_stays(struct queue *q, const struct record *rec, uint64_t pos)
 {
@@ -93,7 +102,7 @@ static bool record_stays(struct queue *q, const struct record *rec, uint64_t pos
     case REC_CHUNK:
         return chunk_stays(q, rec, pos);
     case REC_DONE:
-        return kills_live(q, rec->meta, logpos_seg(pos));
+        return done_stays(q, rec, pos);
     case REC_ABORT:
         return abort_stays(q, rec, pos);
     case REC_DEFER:
@@ -200,10 +209,16 @@ static void msg_meta(struct queue *q, struct wire_wr *w, struct slice meta, uint
     meta_put(w, RT_STATE, slice_of(state, state_encode(&e->state, state, sizeof state)));
 }
 
+/* What it forgets lies before the place where it was first written. */
 static void abort_meta(struct queue *q, struct wire_wr *w, struct slice meta, uint64_t pos)
 {
     const struct seg *s = segs_find(&q->segs, logpos_seg(pos));
+    uint8_t upto[8];
+    struct wire_wr u = wire_wr(upto, sizeof upto);
     wire_put(w, meta.p, meta.n);
+    wire_put_u64(&u, pos);
+    if (!meta_find(meta, RT_UPTO).p)
+        meta_put(w, RT_UPTO, slice_of(upto, sizeof upto));
     if (meta_find(meta, RT_KILLS).p)
         return;
     for (uint32_t i = 0; s && i < s->kills_n; i++)
@@ -216,7 +231,7 @@ static size_t move_extra(const struct queue *q, const struct record *rec, uint64
     const struct seg *s = segs_find(&q->segs, logpos_seg(pos));
     if (rec->type == REC_MSG)
         return MOVE_META_EXTRA;
-    return rec->type == REC_ABORT && s ? (size_t)s->kills_n * 12 : 0;
+    return rec->type == REC_ABORT && s ? 12 + (size_t)s->kills_n * 12 : 0;
 }
 
 static void move_done(struct seglog_entry *e, int res);

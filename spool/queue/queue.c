@@ -10,6 +10,7 @@ const struct queue_config queue_config_default = {
     .flush_bytes = 64u << 20,
     .compact_live_pct = 40,
     .move_inflight = 64,
+    .tomb_min_us = 600000000,
 };
 
 /* Everything applied so far becomes one batch. */
@@ -225,6 +226,8 @@ static bool seg_listed(const uint64_t *segs, size_t n, uint64_t seg)
 
 static bool recover_forget(struct queue *q, const struct seg *s)
 {
+    if (s->tombs && tombs_drop_seg(q, s->seg))
+        return false;
     if (s->msgs || s->chunks || s->defers) {
         log_error("queue.segment_missing", "segment=%llu messages=%u chunks=%u", (unsigned long long)s->seg, s->msgs,
                   s->chunks);
@@ -311,6 +314,7 @@ static void bag_stat_fill(struct queue *q, struct bag *b, struct bag_stat *st_r)
         .held = b->held,
         .claimed = b->claimed,
         .oldest_us = queue_bag_oldest(q, b),
+        .digest = b->digest,
     };
 }
 
@@ -334,6 +338,11 @@ void queue_bags(struct queue *q, void (*each)(void *arg, struct slice domain, co
         bag_stat_fill(q, b, &st);
         each(arg, bag_name(b), &st);
     }
+}
+
+void queue_totals(const struct queue *q, struct queue_totals *t_r)
+{
+    *t_r = (struct queue_totals){q->bags.messages, q->bags.bytes, q->segs.tombs, q->segs.owed};
 }
 
 void queue_stat(struct queue *q, struct queue_stat *st_r)

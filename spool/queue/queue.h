@@ -17,11 +17,22 @@
 #pragma once
 #include "spool/base/clock.h"
 #include "spool/base/status.h"
+#include "spool/format/storageid.h"
 #include "spool/index/index.h"
 #include "spool/segment/seglog.h"
 #include "spool/segment/segread.h"
 
 struct queue;
+
+/* What became of a message, with what is needed to find it: as it travels between copies (spool/storage.h). */
+struct storage_state {
+    struct msgid id;
+    uint64_t arrival_us;
+    struct slice domain;
+    struct slice owed;      /* n * 16: storages other than this one that may hold a copy and do not know yet */
+    struct msgid dsn;       /* tap: a DSN was made with it, which must be safe first; counter 0: none */
+    struct msg_state state; /* live == 0: final */
+};
 
 /* What the queue asks of the log. */
 struct queue_port {
@@ -35,6 +46,9 @@ struct queue_port {
      * flushed/released. Must not call back into the queue. */
     void (*ready)(void *ctx, struct slice domain);
     void *ctx;
+    /* What queue_finish was told with `copies` is durable and applied; once for each, not in a replay.  Slices borrow
+     * until return.  Must not call back into the queue.  NULL: nobody asks. */
+    void (*changed)(void *ctx, const struct storage_state *st);
 };
 
 struct queue_config {
@@ -42,6 +56,7 @@ struct queue_config {
     uint32_t compact_live_pct; /* a segment with at most this share of live bytes is compacted; 40 */
     uint64_t settle_us;        /* a segment whose mail is being delivered is not compacted for so long; 0 */
     uint32_t move_inflight;    /* most moves of compaction at once; 64 */
+    uint64_t tomb_min_us;      /* a tombstone of which everybody knows is kept for so long; 10 min */
 };
 extern const struct queue_config queue_config_default;
 
@@ -96,11 +111,29 @@ struct item_result {
     struct smtp_status status;
 };
 
+/* Of a message with copies elsewhere. */
+struct finish_copies {
+    struct slice owed; /* n * 16, at most REC_COPYSET_MAX: other storages that may hold a copy; may be none */
+    struct msgid dsn;  /* for port.changed */
+};
+
 /* Ends a claim with results: a DONE for items that are final, a DEFER where some stay (both where needed).  attempts is
  * counted up by one unless every result is ITEM_DELETED.  due_us: next try of what stays (wall clock).  held: hold what
- * stays. The claim ends when the record is applied.  On error the claim is given back, unchanged. */
+ * stays. The claim ends when the record is applied.  On error the claim is given back, unchanged.
+ * copies: a message that is final leaves a tombstone, and port.changed hears of it; NULL: no other storage has it, and
+ * nothing of it stays. */
 int queue_finish(struct queue *q, struct slice domain, const struct claim *c, const struct item_result *results,
-                 size_t n, uint64_t due_us, bool held);
+                 size_t n, uint64_t due_us, bool held, const struct finish_copies *copies);
+/* Takes in what became of a message elsewhere: final items stay final (set union), attempts, due time and hold are
+ * those of the state with the higher seq.  A message that is final and not known here leaves a tombstone.  No
+ * port.changed. 0: done runs when it is durable and applied; 1: that is known here, done does not run; -SATCHEL_EBUSY:
+ * somebody holds the message; -SATCHEL_ENOENT: not known here and not final; -SATCHEL_EINVAL: another number of items.
+ */
+typedef void queue_merged(void *arg, int res);
+int queue_merge(struct queue *q, const struct storage_state *st, queue_merged *done, void *arg);
+/* Takes a message (or chunks without their message) out of its bag without a tombstone: this copy is not needed.  A
+ * copy that is stored later lives.  0: an ABORT is on its way; -SATCHEL_EBUSY, -SATCHEL_ENOENT. */
+int queue_forget(struct queue *q, const struct msgid *id);
 /* Makes all messages of the bag due now (satchelctl queue flush): deferred ones return to their place in the order.
  * Volatile is enough: after a crash they wait out their time. Returns how many. */
 uint64_t queue_flush_domain(struct queue *q, struct slice domain);
@@ -128,6 +161,24 @@ int queue_list(struct queue *q, struct slice domain, struct slice after,
 int queue_find(struct queue *q, const struct msgid *id, struct queue_entry *e_r, char domain_r[256]);
 /* Position and size of a chunk now. */
 int queue_chunk(struct queue *q, const struct msgid *id, uint32_t chunk, uint64_t *pos_r, uint32_t *size_r);
+enum queue_known { QUEUE_UNKNOWN, QUEUE_LIVE, QUEUE_TOMB };
+/* Cheaper than queue_find and queue_tomb.  What is not committed yet is unknown. */
+enum queue_known queue_known(struct queue *q, const struct msgid *id);
+
+/* ---- tombstones: messages that ended and that other storages may still hold; see tomb.h
+ * A copy of such a message that comes later is dead on arrival.  A tombstone goes when nobody is owed the news any
+ * more, tomb_min_us after the end, and when no segment is left in which a dead copy may lie. */
+
+#define QUEUE_TOMB_BYTES 1536
+/* Any thread, without the lock.  st_r borrows from buf_r.  0, -SATCHEL_ENOENT, -SATCHEL_EIO, -SATCHEL_EDAMAGED. */
+int queue_tomb(struct queue *q, const struct msgid *id, struct storage_state *st_r, uint8_t buf_r[QUEUE_TOMB_BYTES]);
+/* Any thread, without the lock.  Tombstones owed to `to` (NULL: to anybody), by ID, from the one behind `after` on
+ * (NULL: the first); each returns false to stop. */
+int queue_tombs_owed(struct queue *q, const struct storage_id *to, const struct msgid *after,
+                     bool (*each)(void *arg, const struct storage_state *st), void *arg);
+/* Under the lock.  `by` knows of these ends (NULL: everybody does).  In the index only: forgotten with it, and asked
+ * again. */
+void queue_tombs_confirm(struct queue *q, const struct storage_id *by, const struct msgid *ids, size_t n);
 
 /* ---- counters; under the lock */
 
@@ -135,7 +186,10 @@ struct bag_stat {
     uint64_t messages, bytes; /* live messages; their record and chunk bytes */
     uint64_t deferred, held, claimed;
     uint64_t oldest_us; /* arrival of the oldest; 0: empty */
+    uint64_t digest;    /* sum (mod 2^64) of queue_entry_digest over the live messages */
 };
+/* A hash of what copies must agree on: the ID and which items ended how.  Pure. */
+uint64_t queue_entry_digest(const struct msgid *id, const struct msg_state *s);
 /* Zeros for a domain without mail. */
 void queue_bag_stat(struct queue *q, struct slice domain, struct bag_stat *st_r);
 /* Every domain with mail. */
@@ -145,6 +199,12 @@ struct queue_stat {
     uint64_t claims, reclaimed, moved_bytes;
 };
 void queue_stat(struct queue *q, struct queue_stat *st_r);
+/* Without a look into the index. */
+struct queue_totals {
+    uint64_t messages, bytes;   /* live */
+    uint64_t tombs, tombs_owed; /* tombstones; those that somebody does not know of */
+};
+void queue_totals(const struct queue *q, struct queue_totals *t_r);
 
 /* ---- reclaim: one step of freeing and compacting segments; see reclaim.c for the rules.  pressure: the log is short
  * of room, compact whatever gains.  Returns true while there is more to do at once. Call from the owner when idle, and

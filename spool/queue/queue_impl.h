@@ -3,7 +3,8 @@
  *   queue.c    open, close, commit, recovery, counters
  *   apply.c    records -> index and counters
  *   claim.c    holds, and handing out in order
- *   finish.c   results -> DONE and DEFER records
+ *   finish.c   results -> DONE and DEFER records;  merge.c  ends from elsewhere, and copies that are not needed
+ *   tomb.c     tombstones
  *   list.c     looking without the lock
  *   reclaim.c  which segments go, and why that is safe;  move.c  writing again what stays of one
  *   keys, store, segs, bags, table, heap: the parts */
@@ -11,6 +12,7 @@
 #include "spool/queue/bags.h"
 #include "spool/queue/queue.h"
 #include "spool/queue/segs.h"
+#include "spool/queue/tomb.h"
 
 enum hold_kind {
     HOLD_DUE,  /* handed out in order; given back, it comes first again */
@@ -60,6 +62,7 @@ struct queue {
     struct victim *victim;
     struct job *jobs;
     uint64_t flush_asked; /* position that reclaim wants durable in the index */
+    struct key tomb_at;   /* where the walk over old tombstones stands */
     struct store store;
 };
 

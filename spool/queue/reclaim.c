@@ -6,7 +6,8 @@
  * What a record is needed for:
  *   MSG, CHUNK  while it is the place of a live message (or chunk of one)
  *   DONE        while a segment is in use in which a record of its message lies or may lie (its RT_KILLS).  A segment
- *               that is being freed is in use until the log says that it is gone.
+ *               that is being freed is in use until the log says that it is gone.  And while it is the place of a
+ *               tombstone, which outlives every copy that came too late for the RT_KILLS (tomb.h).
  *   ABORT       likewise
  *   DEFER       while it is the record of the latest state of a live message
  *   others      always; a DSN link while its message is live
@@ -29,7 +30,11 @@
  *    end.  Everything that kills or replaces what lies in it comes later, is in the log still, and is replayed (or
  *    covered by the durable index, by the same rule).
  * 6. A segment is looked at only when records of a later one have been applied, so all of it has been applied.
- * 7. A free that was asked for and not confirmed changes nothing here.  After a crash the log says which segments are
+ * 7. That a tombstone was given up is known to the index alone.  Lost in a crash after its segment went, it is found
+ *    at recovery: the segment is not in the log.  (Given up, it stood for nothing any more.)
+ * 8. Copies of other storages come and go (queue_forget): an ABORT forgets what lies before it, and when compaction
+ *    takes it towards the tail it keeps that place as RT_UPTO.
+ * 9. A free that was asked for and not confirmed changes nothing here.  After a crash the log says which segments are
  *    left.
  *
  * Why it ends: a victim gives back more than it costs (compact_live_pct of its own length; under pressure 85), and what
@@ -194,7 +199,7 @@ static void victim_end(struct queue *q)
 {
     struct seg *s = segs_find(&q->segs, victim_seg(q->victim));
     int res = victim_error(q->victim);
-    if (res == 0 && (s->msgs || s->chunks || s->defers))
+    if (res == 0 && (s->msgs || s->chunks || s->defers || s->tombs))
         res = -SATCHEL_EDAMAGED;
     victim_free(q);
     s->emptied = res == 0;
@@ -219,6 +224,7 @@ bool queue_reclaim(struct queue *q, const uint64_t *segs, size_t n, bool pressur
     if (q->replaying || q->store.err)
         return false;
     bool more = q->victim && victim_advance(q);
+    more = tombs_expire(q) || more;
     more = free_dead(q, segs, n) || more;
     if (!q->victim)
         more = victim_begin(q, segs, n, pressure) || more;

@@ -59,6 +59,8 @@ void segs_drop(struct segs *t, uint64_t seg)
     if (i == t->n || t->items[i]->seg != seg)
         return;
     t->messages -= t->items[i]->msgs;
+    t->tombs -= t->items[i]->tombs;
+    t->owed -= t->items[i]->owed;
     seg_free(t->items[i]);
     memmove(t->items + i, t->items + i + 1, (t->n - i - 1) * sizeof *t->items);
     t->n--;
@@ -112,10 +114,11 @@ bool seg_is_dead(const struct segs *t, const struct seg *s)
 {
     if (s->emptied)
         return true;
-    return s->msgs == 0 && s->chunks == 0 && s->defers == 0 && s->retained == 0 && seg_kills_live(t, s) == 0;
+    return s->msgs == 0 && s->chunks == 0 && s->defers == 0 && s->tombs == 0 && s->retained == 0 &&
+           seg_kills_live(t, s) == 0;
 }
 
-/* Of the DONEs, as large a part as of the segments that they kill. */
+/* Of the DONEs, as large a part as of the segments that they kill, or those that are tombstones. */
 uint64_t seg_keep_bytes(const struct segs *t, const struct seg *s)
 {
     uint64_t dones = 0;
@@ -123,6 +126,8 @@ uint64_t seg_keep_bytes(const struct segs *t, const struct seg *s)
         dones = s->done_bytes;
     else if (s->kills_n)
         dones = s->done_bytes * seg_kills_live(t, s) / s->kills_n;
+    if ((uint64_t)s->tombs * DEFER_GUESS_BYTES > dones)
+        dones = (uint64_t)s->tombs * DEFER_GUESS_BYTES;
     return s->live_bytes + s->retained_bytes + (uint64_t)s->defers * DEFER_GUESS_BYTES + dones;
 }
 
@@ -140,6 +145,8 @@ static size_t seg_encode(const struct seg *s, uint8_t *out_r, size_t cap)
     wire_put_u64(&w, s->retained_bytes);
     wire_put_u64(&w, s->done_bytes);
     wire_put_u64(&w, s->moved_bytes);
+    wire_put_u32(&w, s->tombs);
+    wire_put_u32(&w, s->owed);
     wire_put_u8(&w, s->kills_many);
     wire_put_u32(&w, s->kills_n);
     for (uint32_t i = 0; i < s->kills_n; i++)
@@ -160,6 +167,8 @@ static int seg_decode(struct slice in, struct seg *s)
     s->retained_bytes = wire_u64(&r);
     s->done_bytes = wire_u64(&r);
     s->moved_bytes = wire_u64(&r);
+    s->tombs = wire_u32(&r);
+    s->owed = wire_u32(&r);
     bool many = wire_u8(&r);
     uint32_t n = wire_u32(&r);
     if (r.bad || n > SEG_KILLS_MAX || wire_left(&r) != n * 8)
@@ -188,6 +197,8 @@ int segs_load(struct segs *t, struct store *st)
         struct seg *s = segs_need(t, number);
         res = seg_decode(value, s);
         t->messages += s->msgs;
+        t->tombs += s->tombs;
+        t->owed += s->owed;
     }
     st->ix->ops->iter_free(&it);
     return res;

@@ -1,7 +1,8 @@
 /* segs.h - what the queue knows of each segment in use: what still lives in it, and what its DONEs hold down.
  *
  * The value of an 's' key: u32 used bytes | u32 msgs | u32 chunks | u64 live bytes | u32 defers | u32 retained
- * | u64 retained bytes | u64 done bytes | u64 moved bytes | u8 many | u32 n, n * u64 killed segments.
+ * | u64 retained bytes | u64 done bytes | u64 moved bytes | u32 tombs | u32 owed | u8 many | u32 n, n * u64 killed
+ * segments.
  *
  * Thread: under the queue's lock. */
 #pragma once
@@ -16,6 +17,8 @@ struct seg {
     uint32_t chunks;   /* CHUNK records that are the place of a chunk */
     uint32_t defers;   /* DEFER records that hold the state of a live message */
     uint32_t retained; /* records of other types: kept until compaction reads them */
+    uint32_t tombs;    /* DONE records that are the place of a tombstone */
+    uint32_t owed;     /* of them: somebody is owed it */
     uint64_t live_bytes, retained_bytes;
     uint64_t done_bytes;  /* DONE and ABORT records */
     uint64_t moved_bytes; /* records of all types that came by compaction */
@@ -33,7 +36,8 @@ struct seg {
 struct segs {
     struct seg **items; /* by number */
     size_t n, cap;
-    uint64_t messages; /* sum of msgs */
+    uint64_t messages;    /* sum of msgs */
+    uint64_t tombs, owed; /* sums */
 };
 
 struct seg *segs_find(const struct segs *t, uint64_t seg);

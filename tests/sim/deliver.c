@@ -163,7 +163,7 @@ static void claim_end(struct work *w, struct work_claim *c, const struct outcome
             m->items[o->results[i].item].asked |= (uint8_t)(1u << o->results[i].end);
     m->next_due_us = due_us;
     m->next_held = held && o->stays;
-    int res = queue_finish(w->h.q, sim_domain(m->domain), &c->claim, o->results, o->n, due_us, held && o->stays);
+    int res = queue_finish(w->h.q, sim_domain(m->domain), &c->claim, o->results, o->n, due_us, held && o->stays, NULL);
     trace("finish msg %u: %zu results, stays %d, held %d, due %llu: %d", m->number, o->n, o->stays, held,
           (unsigned long long)due_us, res);
     if (res == 0 && m->ending == 0)

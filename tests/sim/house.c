@@ -313,7 +313,7 @@ static void replay_damaged(void *arg, uint64_t pos, uint64_t bytes)
 static int recover(struct house *h)
 {
     struct seglog_replay replay = {replay_record, replay_damaged, h};
-    struct queue_port port = {port_append, port_free, port_ready, h};
+    struct queue_port port = {port_append, port_free, port_ready, h, NULL};
     struct disk *d = simdisk_disk(h->sd);
     const struct clock *clock = simdisk_clock(h->sd);
     h->damaged_n = 0;

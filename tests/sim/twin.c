@@ -76,7 +76,7 @@ static int twin_build(struct twin *t)
 {
     struct seglog_replay replay = {twin_record, twin_damaged, t};
     struct seglog_open_stats stats;
-    struct queue_port port = {twin_append, twin_free, twin_ready, t};
+    struct queue_port port = {twin_append, twin_free, twin_ready, t, NULL};
     struct disk *d = simdisk_disk(t->h->sd);
     int res = index_ram_open(&t->ix);
     res = res ? res : segread_open(&t->reader, d);

@@ -216,7 +216,7 @@ static inline struct queue *fake_queue(struct fakelog *l, struct index *ix, cons
 {
     static struct clock clock;
     clock = (struct clock){fake_now, fake_now, l};
-    struct queue_port port = {fake_append, fake_free_segment, fake_ready, l};
+    struct queue_port port = {fake_append, fake_free_segment, fake_ready, l, NULL};
     struct queue *q;
     assert_int_equal(queue_open(&q, cfg, ix, &clock, (struct segread *)l, &port), 0);
     return q;

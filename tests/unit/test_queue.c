@@ -53,7 +53,7 @@ static void finish(const char *domain, const struct claim *c, uint32_t item, enu
 {
     struct item_result r = {.item = item, .end = end};
     status_set(&r.status, end == ITEM_LIVE ? 451 : 250, end == ITEM_LIVE ? 4 : 2, 0, 0, "as said");
-    assert_int_equal(queue_finish(fakelog.q, slice_str(domain), c, &r, 1, due_us, false), 0);
+    assert_int_equal(queue_finish(fakelog.q, slice_str(domain), c, &r, 1, due_us, false, NULL), 0);
     fake_turn(&fakelog);
 }
 
@@ -191,7 +191,7 @@ static void test_held(void **state)
     struct msgid id = fake_id(1);
     assert_int_equal(queue_claim_id(fakelog.q, &id, &by_id, domain), 0);
     assert_int_equal(queue_claim_id(fakelog.q, &id, &by_id, domain), -SATCHEL_EBUSY);
-    assert_int_equal(queue_finish(fakelog.q, slice_str(domain), &by_id, &r, 1, 0, true), 0);
+    assert_int_equal(queue_finish(fakelog.q, slice_str(domain), &by_id, &r, 1, 0, true, NULL), 0);
     fake_turn(&fakelog);
     assert_int_equal(bag_of(A).held, 1);
     assert_string_equal(due(A, 10, c), "2");
@@ -203,7 +203,7 @@ static void test_held(void **state)
     assert_string_equal(due(A, 10, c), "");
     assert_int_equal(queue_claim_id(fakelog.q, &id, &by_id, domain), 0);
     fakelog.ready_n = 0;
-    assert_int_equal(queue_finish(fakelog.q, slice_str(domain), &by_id, &r, 1, 0, false), 0);
+    assert_int_equal(queue_finish(fakelog.q, slice_str(domain), &by_id, &r, 1, 0, false, NULL), 0);
     fake_turn(&fakelog);
     assert_int_equal(fakelog.ready_n, 1);
     assert_string_equal(due(A, 10, c), "1");
@@ -234,10 +234,10 @@ static void test_refused(void **state)
     accept(2, A, 2, 1);
     assert_string_equal(due(A, 1, c), "1");
     fakelog.refuse = -SATCHEL_EFENCED;
-    assert_int_equal(queue_finish(fakelog.q, slice_str(A), &c[0], &r, 1, 0, false), -SATCHEL_EFENCED);
+    assert_int_equal(queue_finish(fakelog.q, slice_str(A), &c[0], &r, 1, 0, false, NULL), -SATCHEL_EFENCED);
     fakelog.refuse = 0;
     assert_string_equal(due(A, 10, c), "1 2");
-    assert_int_equal(queue_finish(fakelog.q, slice_str(A), &c[0], &r, 1, 0, false), 0);
+    assert_int_equal(queue_finish(fakelog.q, slice_str(A), &c[0], &r, 1, 0, false, NULL), 0);
     struct seglog_entry *e = fakelog.pending[--fakelog.pending_n];
     e->done(e, -SATCHEL_EIO); /* the sync failed later */
     assert_string_equal(due(A, 10, c), "1");
@@ -316,7 +316,7 @@ static void test_replay_is_idempotent(void **state)
     finish(A, &c[1], 1, ITEM_LIVE, 9);
     finish(A, &c[2], 0, ITEM_BOUNCED, 9);
     struct item_result both[2] = {{.end = ITEM_EXPIRED}, {.item = 1, .end = ITEM_DELETED}};
-    assert_int_equal(queue_finish(fakelog.q, slice_str(A), &c[3], both, 2, 0, false), 0);
+    assert_int_equal(queue_finish(fakelog.q, slice_str(A), &c[3], both, 2, 0, false, NULL), 0);
     fake_turn(&fakelog);
     char *before = fake_digest(fakelog.q);
     for (size_t i = 0; i < fakelog.segs[0].n; i++) {
@@ -422,7 +422,7 @@ static void test_many_deferred(void **state)
     assert_int_equal(n, N);
     struct item_result r = {.end = ITEM_LIVE};
     for (size_t i = 0; i < N - 1; i++)
-        assert_int_equal(queue_finish(fakelog.q, slice_str(A), &c[i], &r, 1, fakelog.now_us + 1000, false), 0);
+        assert_int_equal(queue_finish(fakelog.q, slice_str(A), &c[i], &r, 1, fakelog.now_us + 1000, false, NULL), 0);
     fake_turn(&fakelog);
     reopen(0);
     fakelog.ready_n = 0;

@@ -110,7 +110,7 @@ static void do_finish(struct world *w)
     } else {
         size_t n = random_results(w, &c->state, results, &final);
         int res = queue_finish(fakelog.q, slice_str(w->domains[i]), c, results, n,
-                               below(w, 6) ? fakelog.now_us + below(w, 3000) : 0, below(w, 30) == 0);
+                               below(w, 6) ? fakelog.now_us + below(w, 3000) : 0, below(w, 30) == 0, NULL);
         assert_int_equal(res, 0);
         if (final)
             w->msgs[c->id.counter].final = true;
@@ -302,7 +302,7 @@ static void fill_and_deliver(uint64_t n, uint64_t keep, uint64_t from)
         if (i % keep == 0)
             continue;
         assert_int_equal(queue_claim_id(fakelog.q, &id, &c, domain), 0);
-        assert_int_equal(queue_finish(fakelog.q, slice_str(domain), &c, &r, 1, 0, false), 0);
+        assert_int_equal(queue_finish(fakelog.q, slice_str(domain), &c, &r, 1, 0, false, NULL), 0);
         fake_turn(&fakelog);
     }
 }
