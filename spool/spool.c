@@ -379,6 +379,12 @@ int spool_list(struct spool *s, struct slice domain, struct slice after,
     return queue_list(s->queue, domain, after, each, arg, cursor_r, cursor_n_r);
 }
 
+int spool_find(struct spool *s, const struct msgid *id, char domain_r[256])
+{
+    struct queue_entry e;
+    return queue_find(s->queue, id, &e, domain_r);
+}
+
 uint64_t spool_flush_domain(struct spool *s, struct slice domain)
 {
     spool_lock(s);

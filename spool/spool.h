@@ -52,4 +52,6 @@ void spool_bag_stat(struct spool *s, struct slice domain, struct bag_stat *st_r)
 void spool_bags(struct spool *s, void (*each)(void *arg, struct slice domain, const struct bag_stat *st), void *arg);
 int spool_list(struct spool *s, struct slice domain, struct slice after,
                bool (*each)(void *arg, const struct queue_entry *e), void *arg, uint8_t *cursor_r, size_t *cursor_n_r);
+/* Whose bag a live message lies in.  0, -SATCHEL_ENOENT. domain_r: NUL-terminated, 256 bytes. */
+int spool_find(struct spool *s, const struct msgid *id, char domain_r[256]);
 uint64_t spool_flush_domain(struct spool *s, struct slice domain);
