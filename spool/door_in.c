@@ -8,12 +8,11 @@
  * Life of a transaction: OPEN -> (commit) QUEUED -> the committer settles its last record -> done -> freed.
  * abort in OPEN leaves an ABORT record where chunks were written; abort in QUEUED only mutes done. */
 #include "spool/base/wire.h"
+#include "spool/base/xxh.h"
 #include "spool/spool_impl.h"
 
 #include <assert.h>
 #include <stdlib.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 enum {
     BLOCK_FIRST = 8 * 1024 - sizeof(struct spool_block),
@@ -33,8 +32,9 @@ struct body {
     struct slice *parts;
     uint32_t parts_n;
     uint64_t bytes;
-    uint32_t users; /* records not yet settled; the committer's */
-    bool final;     /* MSG records use it: the transaction is settled with it */
+    XXH3_state_t *sum; /* of what is in the blocks; from the second block on */
+    uint32_t users;    /* records not yet settled; the committer's */
+    bool final;        /* MSG records use it: the transaction is settled with it */
 };
 
 struct door {
@@ -117,8 +117,10 @@ static void body_free(struct door *d, struct body *b)
         block_free(d, b->first);
         b->first = next;
     }
-    if (b)
+    if (b) {
         free(b->parts);
+        XXH3_freeState(b->sum);
+    }
     free(b);
 }
 
@@ -218,21 +220,42 @@ static int door_begin(struct intake *in, const struct envelope *envs, size_t n, 
 
 /* ---- the body */
 
+/* A body of several blocks is summed while its bytes come, since they are still in the processor's cache; the usual
+ * one, of one block, at once in the end. */
+static bool body_sum_begin(struct body *b)
+{
+    b->sum = XXH3_createState();
+    return b->sum && XXH3_64bits_reset(b->sum) == XXH_OK &&
+           XXH3_64bits_update(b->sum, b->first->data, b->first->used) == XXH_OK;
+}
+
+static struct spool_block *body_block_add(struct intake_txn *t, struct body *b)
+{
+    if (b->first && !b->sum && !body_sum_begin(b))
+        return NULL;
+    struct spool_block *k = block_new(t->door, b->first ? BLOCK_NEXT : BLOCK_FIRST);
+    if (!k)
+        return NULL;
+    *(b->last ? &b->last->next : &b->first) = k;
+    b->last = k;
+    b->parts_n++;
+    return k;
+}
+
 static int body_copy(struct intake_txn *t, struct slice data)
 {
     struct body *b = t->body ? t->body : (t->body = body_new(t));
     while (b && data.n > 0) {
         struct spool_block *last = b->last;
         if (!last || last->used == last->cap) {
-            last = block_new(t->door, b->first ? BLOCK_NEXT : BLOCK_FIRST);
+            last = body_block_add(t, b);
             if (!last)
                 return -SATCHEL_ENOMEM;
-            *(b->last ? &b->last->next : &b->first) = last;
-            b->last = last;
-            b->parts_n++;
         }
         size_t n = last->cap - last->used < data.n ? last->cap - last->used : data.n;
         memcpy(last->data + last->used, data.p, n);
+        if (b->sum)
+            XXH3_64bits_update(b->sum, data.p, n);
         last->used += (uint32_t)n;
         b->bytes += n;
         data.p += n;
@@ -244,22 +267,13 @@ static int body_copy(struct intake_txn *t, struct slice data)
 /* Parts and checksum of a body that is complete. */
 static int body_seal(struct body *b, uint64_t *sum_r)
 {
-    XXH3_state_t state;
     b->parts = malloc((b->parts_n + 1) * sizeof *b->parts);
     if (!b->parts)
         return -SATCHEL_ENOMEM;
-    if (b->parts_n == 1) {
-        b->parts[0] = slice_of(b->first->data, b->first->used);
-        *sum_r = record_body_sum(b->parts[0]);
-        return 0;
-    }
-    XXH3_64bits_reset(&state);
     uint32_t i = 0;
-    for (struct spool_block *k = b->first; k; k = k->next) {
+    for (struct spool_block *k = b->first; k; k = k->next)
         b->parts[i++] = slice_of(k->data, k->used);
-        XXH3_64bits_update(&state, k->data, k->used);
-    }
-    *sum_r = XXH3_64bits_digest(&state);
+    *sum_r = b->sum ? XXH3_64bits_digest(b->sum) : record_body_sum(i ? b->parts[0] : slice_of("", 0));
     return 0;
 }
 
@@ -306,7 +320,7 @@ static struct spool_append *append_chunk(struct spool *s, const struct msgid *id
 /* Sends `made` (one record an envelope, NULL: none could be made) with the body that was gathered. */
 static int body_send(struct intake_txn *t, struct spool_append **made, bool final)
 {
-    uint64_t sum;
+    uint64_t sum = 0;
     struct body *b = t->body;
     int rc = body_seal(b, &sum);
     for (uint32_t i = 0; i < t->envs_n; i++)

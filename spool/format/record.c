@@ -4,9 +4,9 @@
 #include "spool/format/record.h"
 
 #include "spool/base/err.h"
+#include "spool/base/xxh.h"
 
 #include <assert.h>
-#include <xxhash.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian, and so is the code");
 
