@@ -82,7 +82,7 @@ static void kernel_timers(struct kernel *k)
     }
 }
 
-static uint64_t kernel_next_us(const struct kernel *k)
+static uint64_t kernel_next_us(struct kernel *k)
 {
     uint64_t tick = wheel_next(&k->wheel);
     uint64_t at = tick == UINT64_MAX ? UINT64_MAX : tick * KERNEL_TICK_US;

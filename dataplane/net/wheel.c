@@ -23,6 +23,8 @@ static void wheel_link(struct wheel *w, struct wheel_node *n)
     n->at = n->due < w->tick ? w->tick : n->due;
     if (n->at - w->tick >= WHEEL_SLOTS)
         n->at = w->tick + WHEEL_SLOTS - 1;
+    if (n->at < w->soonest)
+        w->soonest = n->at;
     struct wheel_node **slot = &w->slots[n->at % WHEEL_SLOTS];
     n->next = *slot;
     n->link = slot;
@@ -66,10 +68,13 @@ struct wheel_node *wheel_expired(struct wheel *w, uint64_t now)
     return NULL;
 }
 
-uint64_t wheel_next(const struct wheel *w)
+/* Asked before each sleep: where the search ended last time it goes on. */
+uint64_t wheel_next(struct wheel *w)
 {
-    for (uint64_t i = 0; i < WHEEL_SLOTS; i++)
-        if (w->slots[(w->tick + i) % WHEEL_SLOTS])
-            return w->tick + i;
+    if (w->soonest < w->tick)
+        w->soonest = w->tick;
+    for (; w->soonest < w->tick + WHEEL_SLOTS; w->soonest++)
+        if (w->slots[w->soonest % WHEEL_SLOTS])
+            return w->soonest;
     return UINT64_MAX;
 }

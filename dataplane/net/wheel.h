@@ -14,7 +14,8 @@ struct wheel_node {
 };
 
 struct wheel {
-    uint64_t tick; /* first tick not looked at yet */
+    uint64_t tick;    /* first tick not looked at yet */
+    uint64_t soonest; /* no node is linked before this tick */
     struct wheel_node *slots[WHEEL_SLOTS];
 };
 
@@ -25,4 +26,4 @@ void wheel_stop(struct wheel_node *n);
 /* Takes out one node that is due at `now`, or NULL when there is none left; call until NULL. */
 struct wheel_node *wheel_expired(struct wheel *w, uint64_t now);
 /* The next tick at which wheel_expired has something to look at; UINT64_MAX: no timers. */
-uint64_t wheel_next(const struct wheel *w);
+uint64_t wheel_next(struct wheel *w);

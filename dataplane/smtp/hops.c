@@ -1,4 +1,5 @@
-/* hops.c - the Received counter.  Byte by byte, but only as far as the header goes. */
+/* hops.c - the Received counter.  Byte by byte in the fields that count, line by line in the others, and only as far as
+ * the header goes. */
 #include "dataplane/smtp/hops.h"
 
 void smtp_hops_init(struct smtp_hops *h, struct slice hostname)
@@ -59,9 +60,18 @@ static void hops_name(struct smtp_hops *h, uint8_t b)
     }
 }
 
+/* The LF of the line at `i`, or the last byte there is: what is before it says nothing. */
+static size_t hops_skip(struct slice in, size_t i)
+{
+    const uint8_t *lf = memchr(in.p + i, '\n', in.n - i);
+    return lf ? (size_t)(lf - in.p) : in.n - 1;
+}
+
 void smtp_hops_feed(struct smtp_hops *h, struct slice in)
 {
     for (size_t i = 0; i < in.n && h->state != HOPS_BODY; i++) {
+        if (h->state == HOPS_OTHER && h->column > 0)
+            i = hops_skip(in, i);
         uint8_t b = in.p[i];
         if (h->column == 0)
             hops_line(h, b);

@@ -3,7 +3,7 @@
  *                  for <rcpt>; DATE */
 #include "dataplane/smtp/trace.h"
 
-#include <stdio.h>
+#include "spool/base/wire.h"
 
 enum { HELO_MAX = 256 };
 
@@ -19,18 +19,38 @@ static const char *helo_safe(struct slice helo, char out_r[HELO_MAX])
     return n ? out_r : "unknown";
 }
 
+static void put(struct wire_wr *w, struct slice s)
+{
+    wire_put(w, s.p, s.n);
+}
+
+/* Once a message: piece by piece is several times as fast as one printf. */
 static size_t trace_write(const struct smtp_trace *t, const struct envelope *env, const char *id, bool with_rcpt,
                           char *out_r, size_t cap)
 {
     char helo[HELO_MAX];
-    bool v6 = env->client.n && memchr(env->client.p, ':', env->client.n);
-    int n = snprintf(out_r, cap,
-                     "Received: from %s (peer-name-unknown [%s%.*s])\r\n\tby %.*s (Satchel) with %s id %s%s%.*s%s;\r\n"
-                     "\t%s\r\n",
-                     helo_safe(env->helo, helo), v6 ? "IPv6:" : "", SLICE_FMT(env->client), SLICE_FMT(t->hostname),
-                     t->protocol, id, with_rcpt ? "\r\n\tfor <" : "", with_rcpt ? (int)env->rcpts[0].n : 0,
-                     (const char *)env->rcpts[0].p, with_rcpt ? ">" : "", t->date);
-    return n > 0 && (size_t)n < cap ? (size_t)n : 0;
+    struct wire_wr w = wire_wr(out_r, cap);
+    put(&w, SLICE_LIT("Received: from "));
+    put(&w, slice_str(helo_safe(env->helo, helo)));
+    put(&w, SLICE_LIT(" (peer-name-unknown ["));
+    if (env->client.n && memchr(env->client.p, ':', env->client.n))
+        put(&w, SLICE_LIT("IPv6:"));
+    put(&w, env->client);
+    put(&w, SLICE_LIT("])\r\n\tby "));
+    put(&w, t->hostname);
+    put(&w, SLICE_LIT(" (Satchel) with "));
+    put(&w, slice_str(t->protocol));
+    put(&w, SLICE_LIT(" id "));
+    put(&w, slice_str(id));
+    if (with_rcpt) {
+        put(&w, SLICE_LIT("\r\n\tfor <"));
+        put(&w, env->rcpts[0]);
+        put(&w, SLICE_LIT(">"));
+    }
+    put(&w, SLICE_LIT(";\r\n\t"));
+    put(&w, slice_str(t->date));
+    put(&w, SLICE_LIT("\r\n"));
+    return w.bad ? 0 : wire_len(&w);
 }
 
 size_t smtp_trace_format(const struct smtp_trace *t, const struct envelope *env, const struct msgid *id, char *out_r,

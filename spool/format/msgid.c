@@ -3,8 +3,6 @@
 
 #include "spool/base/err.h"
 
-#include <stdio.h>
-
 static const char digits[] = "0123456789abcdefghjkmnpqrstvwxyz"; /* Crockford: without i, l, o, u */
 enum { INCARNATION_CHARS = 26, DIGIT_BITS = 5 };
 
@@ -23,11 +21,27 @@ static void format_incarnation(const uint8_t in[16], char *out_r)
     }
 }
 
+static int format_counter(uint64_t v, char *out_r)
+{
+    char reversed[20];
+    int n = 0;
+    do
+        reversed[n++] = (char)('0' + v % 10);
+    while (v /= 10);
+    for (int i = 0; i < n; i++)
+        out_r[i] = reversed[n - 1 - i];
+    return n;
+}
+
+/* Twice a message: no printf. */
 int msgid_format(const struct msgid *id, char out_r[MSGID_TEXT_MAX])
 {
     format_incarnation(id->incarnation, out_r);
-    return INCARNATION_CHARS + snprintf(out_r + INCARNATION_CHARS, MSGID_TEXT_MAX - INCARNATION_CHARS, "-%llu",
-                                        (unsigned long long)id->counter);
+    out_r[INCARNATION_CHARS] = '-';
+    int n = INCARNATION_CHARS + 1;
+    n += format_counter(id->counter, out_r + n);
+    out_r[n] = 0;
+    return n;
 }
 
 static int digit_value(uint8_t c)
