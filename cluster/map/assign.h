@@ -1,15 +1,17 @@
 /* assign.h - who should store and own each shard: a pure function of nodes, pools and what is now.
  *
- * Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights by the logarithm method), so that a node that comes
- * or goes moves only what it must.  Rules, strongest first:
+ * Least movement first, rendezvous hashing second (Thaler and Ravishankar 1998; weights by the logarithm method): what
+ * is there stays, what is missing is spread by rendezvous among the nodes that have not their share yet.  Rules,
+ * strongest first:
  *   1. Only nodes of the shard's pool; where none of those lives, nodes of the pool's fallback.
  *   2. Members are in as many different zones as there are.
- *   3. A draining, drained or (for longer than the repair delay) dead node keeps nothing; a cordoned one keeps what it
- *      has and gets nothing new.
- *   4. Who has it keeps it, unless the rendezvous of the nodes as they are now says otherwise by more than the slack
- *      (least movement; no back and forth).
- * Where there are fewer nodes than copies, all of them are members: the leader says so, mail is accepted if acks can be
- * reached.  No clock, no I/O, no allocation that is kept. */
+ *   3. A draining, drained or (for longer than the repair delay) dead node keeps nothing; a cordoned one, and one that
+ *      died lately, keeps what it has and gets nothing new.  Owners are live.
+ *   4. Who has it keeps it, unless a node lies more than a tenth off its share by weight (a new node, one that is
+ * back): then what suits it best by rendezvous moves until it has its share. A plan that was carried out is its own
+ * plan: no back and forth.  Where there are fewer nodes than copies, all of them are members: the leader says so, mail
+ * is accepted if acks can be reached.  No clock, no I/O, no allocation that is kept; every machine computes the same.
+ */
 #pragma once
 #include "cluster/map/map.h"
 
@@ -21,8 +23,8 @@ struct assign_input {
 
 /* What a shard should become in the end. */
 struct assign_want {
-    struct storage_id owner; /* zero: nobody can */
-    struct storage_id members[MEMBERS_MAX];
+    struct storage_id owner;                /* zero: nobody can */
+    struct storage_id members[MEMBERS_MAX]; /* the owner first */
     uint8_t members_n;
 };
 
