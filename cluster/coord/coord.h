@@ -2,9 +2,9 @@
  *
  * Three backends: etcd (etcd.c), standalone (one node, nothing beside it), and the simulator's.  Used from one thread
  * (the cluster's); done callbacks run inside poll, exactly once for each call that returned 0, never from within the
- * call itself.  Keys and values are bytes; the backend puts its own prefix before the keys.  close ends what is
- * pending: its done callbacks run inside close with -SATCHEL_ESHUT, and calls that they make are refused with it.
- * Callbacks must not close.
+ * call itself; calls that are open at the same time may be done in any order.  Keys and values are bytes; the backend
+ * puts its own prefix before the keys.  close ends what is pending: its done callbacks run inside close with
+ * -SATCHEL_ESHUT, and calls that they make are refused with it. Callbacks must not close.
  *
  * Outcomes: 0 the store said so.  -SATCHEL_EAGAIN: unreachable, no leader, or timed out: for a txn the outcome is
  * *unknown*; read again before repeating.  -SATCHEL_ENOENT: the lease is not known (any more).  -SATCHEL_EINVAL: the
