@@ -45,6 +45,24 @@ void spool_next_id(struct spool *s, struct msgid *id_r)
     id_r->counter = atomic_fetch_add_explicit(&s->counter, 1, memory_order_relaxed) + 1;
 }
 
+uint64_t spool_stamp_us(struct spool *s)
+{
+    uint64_t now = clock_wall_us(s->clock), last = atomic_load_explicit(&s->arrival_us, memory_order_relaxed), next;
+    do
+        next = now > last ? now : last + 1;
+    while (!atomic_compare_exchange_weak_explicit(&s->arrival_us, &last, next, memory_order_relaxed,
+                                                  memory_order_relaxed));
+    return next;
+}
+
+void spool_observe(struct spool *s, uint64_t arrival_us)
+{
+    uint64_t last = atomic_load_explicit(&s->arrival_us, memory_order_relaxed);
+    while (last < arrival_us && !atomic_compare_exchange_weak_explicit(&s->arrival_us, &last, arrival_us,
+                                                                       memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
 static size_t envelope_meta_cap(const struct envelope *env, struct slice trace)
 {
     size_t n = env->domain.n + env->sender.n + env->helo.n + env->client.n + trace.n + 6 * TLV_HEAD + 16;

@@ -23,14 +23,6 @@ static void append_done(struct seglog_entry *e, int res)
     append_settle(e->arg, res);
 }
 
-/* The place in its bag: the order in which messages reach the log, by the wall clock where that does not go back. */
-static void stamp_arrival(struct spool *s, struct record *rec)
-{
-    uint64_t now = clock_wall_us(s->clock);
-    s->last_arrival_us = now > s->last_arrival_us ? now : s->last_arrival_us + 1;
-    rec->arrival_us = s->last_arrival_us;
-}
-
 /* 0: taken or settled; -SATCHEL_EAGAIN: again after a group is done. */
 static int committer_take(struct spool *s, struct spool_append *a)
 {
@@ -46,7 +38,7 @@ static int committer_take(struct spool *s, struct spool_append *a)
         e->arg = a;
     }
     if (e->rec.type == REC_MSG && e->rec.arrival_us == 0)
-        stamp_arrival(s, &e->rec);
+        e->rec.arrival_us = spool_stamp_us(s); /* the order in which they reach the log */
     int rc = seglog_append(s->log, e);
     if (rc < 0 && rc != -SATCHEL_EAGAIN)
         append_settle(a, rc);
@@ -143,9 +135,9 @@ static void ring_doors(struct spool *s)
 {
     pthread_mutex_lock(&s->doors_lock);
     for (struct door_bell *b = s->bells; b; b = b->next) {
-        if (b->dirty)
+        if (b->committer)
             bell_ring(b->bell);
-        b->dirty = false;
+        b->committer = false;
     }
     pthread_mutex_unlock(&s->doors_lock);
     bell_ring(&s->to_indexer.bell);

@@ -286,7 +286,7 @@ static void body_settled(struct spool_append *a)
     if (--b->users > 0)
         return;
     struct door *d = b->txn->door;
-    d->bell.dirty = true;
+    d->bell.committer = true;
     mailbox_post(&d->settled, &b->mail);
 }
 

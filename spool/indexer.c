@@ -31,6 +31,8 @@ static void apply_one(struct spool *s, struct spool_append *a)
     struct seglog_entry *e = append_entry(a);
     if (a->res == 0)
         apply_failed(s, queue_apply(s->queue, &e->rec, e->pos, e->size));
+    if (a->applied)
+        a->applied(a);
     if (a->kind == APPEND_QUEUE) {
         e->done = a->q_done;
         e->arg = a->q_arg;

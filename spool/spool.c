@@ -64,8 +64,8 @@ struct replay {
 static int replay_record(void *arg, const struct record *rec, uint64_t pos, uint32_t size)
 {
     struct replay *r = arg;
-    if (rec->arrival_us > r->s->last_arrival_us && rec->type == REC_MSG)
-        r->s->last_arrival_us = rec->arrival_us;
+    if (rec->type == REC_MSG)
+        spool_observe(r->s, rec->arrival_us);
     int rc = queue_apply(r->s->queue, rec, pos, size);
     r->last_pos = pos + size;
     if (rc == 0 && ++r->batch >= REPLAY_BATCH) {
@@ -114,6 +114,13 @@ static void port_ready(void *ctx, struct slice domain)
     outlet_bag_ready(ctx, domain);
 }
 
+static void port_changed(void *ctx, const struct storage_state *st)
+{
+    struct spool *s = ctx;
+    if (s->copies)
+        storage_changed(s->copies, st);
+}
+
 static int open_index(struct spool *s)
 {
     char path[4096];
@@ -130,7 +137,7 @@ static int open_index(struct spool *s)
 
 static int open_queue(struct spool *s)
 {
-    const struct queue_port port = {port_append, port_free_segment, port_ready, s, NULL};
+    const struct queue_port port = {port_append, port_free_segment, port_ready, s, port_changed};
     return queue_open(&s->queue, &s->cfg.queue, s->index, s->clock, s->reclaim_reader, &port);
 }
 
@@ -154,8 +161,8 @@ static int open_all(struct spool *s, const char **unfit_r)
 {
     *unfit_r = NULL;
     int rc = open_index(s);
-    if (rc == 0)
-        rc = open_queue(s);
+    if (rc == 0 && (rc = open_queue(s)) == -SATCHEL_EDAMAGED)
+        *unfit_r = "it cannot be read, or another version wrote it";
     uint64_t applied = rc == 0 ? queue_applied(s->queue) : 0;
     if (rc == 0)
         rc = open_log(s);
@@ -325,6 +332,29 @@ void spool_close(struct spool **sp)
     free(s->dir);
     free(s);
     *sp = NULL;
+}
+
+void spool_set_copier(struct spool *s, struct copier *c)
+{
+    s->copier = c;
+}
+
+void spool_doors_ring(struct spool *s)
+{
+    pthread_mutex_lock(&s->doors_lock);
+    for (struct door_bell *b = s->bells; b; b = b->next) {
+        if (b->copier)
+            bell_ring(b->bell);
+        b->copier = false;
+    }
+    pthread_mutex_unlock(&s->doors_lock);
+}
+
+void spool_storage_id(const struct spool *s, struct storage_id *id_r)
+{
+    struct seglog_info info;
+    seglog_info(s->log, &info);
+    memcpy(id_r->b, info.storage_uuid, sizeof id_r->b);
 }
 
 void spool_drain(struct spool *s)

@@ -11,6 +11,8 @@
 #include "spool/queue/queue.h"
 
 struct spool;
+struct storage;
+struct copier;
 
 struct spool_config {
     const char *dir; /* segments in dir/log, index in dir/index, lock file dir/LOCK */
@@ -33,6 +35,16 @@ void spool_close(struct spool **s);
 
 int spool_intake(struct spool *s, struct intake **in_r);
 int spool_outlet(struct spool *s, struct outlet **o_r);
+/* The third door, for the cluster's thread: see storage.h.  One a spool.  Closing it waits for what is under way. */
+int spool_storage(struct spool *s, struct storage **st_r);
+/* The UUID of this spool's log. */
+void spool_storage_id(const struct spool *s, struct storage_id *id_r);
+
+/* From now on the intake doors' records go to the copier (copier.h), and the ends of messages leave tombstones.  Before
+ * doors are used; borrowed until the spool is closed.  NULL: there is none. */
+void spool_set_copier(struct spool *s, struct copier *c);
+/* The copier, on its thread, after a batch of settled: wakes the doors that have something to do. */
+void spool_doors_ring(struct spool *s);
 
 /* Stops admitting new mail (ESHUT); transactions under way may commit. */
 void spool_drain(struct spool *s);

@@ -42,6 +42,8 @@ struct spool_append {
     /* Runs on the committer as soon as the result is known, before the indexer has it; may be NULL. The body is not
      * read any more. */
     void (*settled)(struct spool_append *a);
+    /* Runs on the indexer, under the queue's lock, once the record is applied; may be NULL. */
+    void (*applied)(struct spool_append *a);
     void *owner;
     uint8_t meta[]; /* encoded meta of the record */
 };
@@ -54,6 +56,8 @@ static inline struct seglog_entry *append_entry(struct spool_append *a)
 
 struct door_bell;
 struct outlet_door;
+struct copy_door;
+struct copier;
 
 struct spool {
     struct spool_config cfg;
@@ -74,8 +78,8 @@ struct spool {
     atomic_bool stop_committer, stop_indexer;
 
     uint8_t incarnation[16];
-    atomic_uint_fast64_t counter; /* of message IDs */
-    uint64_t last_arrival_us;     /* committer's */
+    atomic_uint_fast64_t counter;    /* of message IDs */
+    atomic_uint_fast64_t arrival_us; /* the last one given out or observed: see spool_stamp_us */
     atomic_bool draining;
     atomic_bool broken;             /* the index cannot follow the log: no more mail is taken */
     atomic_uint_fast64_t memory;    /* bytes of blocks, all doors */
@@ -89,6 +93,8 @@ struct spool {
     pthread_mutex_t doors_lock;  /* guards the two lists of doors */
     struct door_bell *bells;     /* of the intake doors */
     struct outlet_door *outlets; /* that listen for ready bags */
+    struct copy_door *copies;    /* the storage door; under q_lock */
+    struct copier *copier;       /* NULL: doors write to this log alone */
 
     struct spool_info info;
     atomic_bool reclaim_wanted;
@@ -106,11 +112,12 @@ struct spool_append *append_msg(struct spool *s, const struct envelope *env, con
                                 uint32_t chunks, uint64_t body_bytes);
 void spool_next_id(struct spool *s, struct msgid *id_r);
 
-/* A door's bell: set dirty by what settles on the committer, rung by it once a batch. */
+/* A door's bell: marked by what settles on a thread, rung by that thread once a batch.  A mark for each thread, which
+ * no other touches. */
 struct door_bell {
     struct door_bell *next;
     struct bell *bell;
-    bool dirty; /* the committer's */
+    bool committer, copier;
 };
 
 /* committer.c, indexer.c: the threads' main functions */
@@ -124,6 +131,14 @@ void committer_forget_bell(struct spool *s, struct door_bell *b);
  */
 void committer_ring_soon(struct spool *s);
 
+/* The place of a message in its bag: the order of acceptance, by the wall clock where that does not go back.  Any
+ * thread. */
+uint64_t spool_stamp_us(struct spool *s);
+/* No later stamp is at or below this. */
+void spool_observe(struct spool *s, uint64_t arrival_us);
+
+/* door_copy.c: the queue's changed(), called under q_lock */
+void storage_changed(struct copy_door *d, const struct storage_state *st);
 /* door_out.c: the queue's ready(), called under q_lock */
 void outlet_bag_ready(struct spool *s, struct slice domain);
 

@@ -163,6 +163,16 @@ int queue_chunk_load(struct queue *q, const struct msgid *id, uint32_t chunk, ui
     return chunk_parse(slice_of(value, (size_t)n), pos_r, size_r) ? 0 : -SATCHEL_EDAMAGED;
 }
 
+bool queue_is_whole(struct queue *q, const struct msgid *id, uint32_t chunks)
+{
+    uint64_t pos;
+    uint32_t size;
+    for (uint32_t i = 0; i < chunks; i++)
+        if (queue_chunk_load(q, id, i, &pos, &size) != 0)
+            return false;
+    return true;
+}
+
 int queue_chunk(struct queue *q, const struct msgid *id, uint32_t chunk, uint64_t *pos_r, uint32_t *size_r)
 {
     uint8_t value[12];

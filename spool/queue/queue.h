@@ -161,6 +161,8 @@ int queue_list(struct queue *q, struct slice domain, struct slice after,
 int queue_find(struct queue *q, const struct msgid *id, struct queue_entry *e_r, char domain_r[256]);
 /* Position and size of a chunk now. */
 int queue_chunk(struct queue *q, const struct msgid *id, uint32_t chunk, uint64_t *pos_r, uint32_t *size_r);
+/* Under the lock: chunks 0 .. chunks - 1 of the message are here. */
+bool queue_is_whole(struct queue *q, const struct msgid *id, uint32_t chunks);
 enum queue_known { QUEUE_UNKNOWN, QUEUE_LIVE, QUEUE_TOMB };
 /* Cheaper than queue_find and queue_tomb.  What is not committed yet is unknown. */
 enum queue_known queue_known(struct queue *q, const struct msgid *id);
