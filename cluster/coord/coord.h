@@ -58,6 +58,8 @@ struct coord_info {
 struct coord_ops {
     /* All keys that begin with prefix.  Linearizable. */
     int (*list)(struct coord *c, struct slice prefix, coord_list_done *done, void *arg);
+    /* Of them those whose mod_rev is at least `since`: what changed.  Keys that were deleted are not told. */
+    int (*list_since)(struct coord *c, struct slice prefix, int64_t since, coord_list_done *done, void *arg);
     /* Arguments are copied. */
     int (*txn)(struct coord *c, const struct coord_cmp *cmps, size_t cmps_n, const struct coord_op *ops, size_t ops_n,
                coord_txn_done *done, void *arg);

@@ -46,14 +46,20 @@ void etcd_range_of(const struct etcd *e, struct slice prefix, struct slice *from
     *from_r = slice_of(from, n ? n : 1); /* etcd knows no empty key; the first is one zero byte */
 }
 
-static int etcd_list(struct coord *c, struct slice prefix, coord_list_done *done, void *arg)
+static int etcd_list_since(struct coord *c, struct slice prefix, int64_t since, coord_list_done *done, void *arg)
 {
     struct etcd_call *call = etcd_call_new(etcd_of(c), ETCD_LIST, arg);
     if (!call)
         return -SATCHEL_ESHUT;
     call->done.list = done;
+    call->since = since;
     etcd_call_list_start(call, prefix);
     return 0;
+}
+
+static int etcd_list(struct coord *c, struct slice prefix, coord_list_done *done, void *arg)
+{
+    return etcd_list_since(c, prefix, 0, done, arg);
 }
 
 static int etcd_txn(struct coord *c, const struct coord_cmp *cmps, size_t cmps_n, const struct coord_op *ops,
@@ -164,6 +170,7 @@ static void etcd_close(struct coord **c)
 
 static const struct coord_ops etcd_ops = {
     .list = etcd_list,
+    .list_since = etcd_list_since,
     .txn = etcd_txn,
     .grant = etcd_grant,
     .keepalive = etcd_keepalive,

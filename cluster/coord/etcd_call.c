@@ -70,7 +70,7 @@ static void call_free(struct etcd_call *c)
 static void list_body(struct etcd_call *c)
 {
     free(c->body);
-    c->body = etcd_json_range(c->from, c->to, c->rev, c->limit);
+    c->body = etcd_json_range(c->from, c->to, c->rev, c->since, c->limit);
     c->tries = 0;
     c->deadline_us = call_deadline(c->e);
 }

@@ -41,6 +41,7 @@ struct etcd_call {
     struct slice below;    /* what was asked for, without the backend's prefix */
     struct slice from, to; /* of the next page; all three malloc'd */
     int64_t rev;           /* of the first page; 0: not there yet */
+    int64_t since;         /* least mod_rev; 0: all */
     uint32_t limit;
     struct etcd_kvs kvs;
 };

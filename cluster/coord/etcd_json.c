@@ -56,12 +56,14 @@ static json_t *key_json(struct slice prefix, struct slice key)
     return v;
 }
 
-char *etcd_json_range(struct slice from, struct slice to, int64_t rev, uint32_t limit)
+char *etcd_json_range(struct slice from, struct slice to, int64_t rev, int64_t since, uint32_t limit)
 {
     json_t *root = must(
         json_pack("{s:o,s:o,s:o}", "key", bytes_json(from), "range_end", bytes_json(to), "limit", int_json(limit)));
     if (rev)
         json_object_set_new(root, "revision", int_json(rev));
+    if (since)
+        json_object_set_new(root, "min_mod_revision", int_json(since));
     return dump(root);
 }
 

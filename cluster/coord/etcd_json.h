@@ -59,7 +59,7 @@ struct etcd_reply {
 };
 
 /* Everything below is malloc'd, NUL-terminated JSON.  from, to: whole keys with the prefix; to is not included. */
-char *etcd_json_range(struct slice from, struct slice to, int64_t rev, uint32_t limit);
+char *etcd_json_range(struct slice from, struct slice to, int64_t rev, int64_t since, uint32_t limit);
 char *etcd_json_txn(struct slice prefix, const struct coord_cmp *cmps, size_t cmps_n, const struct coord_op *ops,
                     size_t ops_n);
 char *etcd_json_grant(uint32_t ttl_s);

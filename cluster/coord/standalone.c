@@ -23,6 +23,7 @@ struct call {
     void *arg;
     struct kvstore_txn_args *txn;
     int64_t lease;
+    int64_t since;
     uint32_t ttl_s;
     uint64_t sent_us;
     size_t prefix_n;
@@ -82,13 +83,19 @@ static struct call *call_new(struct coord *c, enum call_kind kind, struct slice 
     return call;
 }
 
-static int standalone_list(struct coord *c, struct slice prefix, coord_list_done *done, void *arg)
+static int standalone_list_since(struct coord *c, struct slice prefix, int64_t since, coord_list_done *done, void *arg)
 {
     struct call *call = call_new(c, CALL_LIST, prefix, arg);
     if (!call)
         return -SATCHEL_ESHUT;
     call->done.list = done;
+    call->since = since;
     return 0;
+}
+
+static int standalone_list(struct coord *c, struct slice prefix, coord_list_done *done, void *arg)
+{
+    return standalone_list_since(c, prefix, 0, done, arg);
 }
 
 static int standalone_txn(struct coord *c, const struct coord_cmp *cmps, size_t cmps_n, const struct coord_op *ops,
@@ -167,8 +174,15 @@ static void store_changed(void *arg, struct slice key, const struct coord_kv *kv
 static void call_list(struct standalone *s, struct call *call)
 {
     const struct coord_kv *kvs;
-    size_t n = kvstore_list(s->store, slice_of(call->prefix, call->prefix_n), &kvs);
-    call->done.list(call->arg, 0, kvstore_rev(s->store), kvs, n);
+    size_t n = kvstore_list(s->store, slice_of(call->prefix, call->prefix_n), &kvs), kept = 0;
+    struct coord_kv *news = calloc(n + 1, sizeof *news);
+    if (!news)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        if (kvs[i].mod_rev >= call->since)
+            news[kept++] = kvs[i];
+    call->done.list(call->arg, 0, kvstore_rev(s->store), news, kept);
+    free(news);
 }
 
 static void call_txn(struct standalone *s, struct call *call)
@@ -280,6 +294,7 @@ static void standalone_close(struct coord **c)
 
 static const struct coord_ops standalone_ops = {
     .list = standalone_list,
+    .list_since = standalone_list_since,
     .txn = standalone_txn,
     .grant = standalone_grant,
     .keepalive = standalone_keepalive,
