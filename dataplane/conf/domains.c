@@ -353,3 +353,51 @@ int domains_add_missing(struct domains *d, const struct domain *doms, size_t n, 
     pthread_mutex_unlock(&d->change);
     return res;
 }
+
+/* domain structs are compared as bytes: domain_init and the readers zero what they do not fill. */
+static bool part_same(const struct domains_snapshot *now, const struct domain *doms, size_t n, size_t in_part)
+{
+    if (in_part != n)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const struct domain *old = domains_find(now, slice_str(doms[i].name));
+        if (!old || memcmp(old, &doms[i], sizeof *old) != 0)
+            return false;
+    }
+    return true;
+}
+
+static int replace_part_locked(struct domains *d, bool (*in)(void *arg, const struct domain *dom), void *arg,
+                               const struct domain *doms, size_t n, char *why_r)
+{
+    const struct domains_snapshot *now = d->now;
+    struct domains_snapshot *next = snapshot_new(now->n + n);
+    for (size_t i = 0; i < now->n; i++) {
+        if (in(arg, now->doms[i]))
+            continue;
+        atomic_fetch_add(&entry_of(now->doms[i])->refs, 1);
+        next->doms[next->n++] = now->doms[i];
+    }
+    if (part_same(now, doms, n, now->n - next->n)) {
+        domains_put(next);
+        return 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        next->doms[next->n++] = entry_new(&doms[i]);
+    qsort(next->doms, next->n, REF_BYTES, by_name);
+    return snapshot_publish(d, next, why_r);
+}
+
+int domains_replace_part(struct domains *d, bool (*in)(void *arg, const struct domain *dom), void *arg,
+                         const struct domain *doms, size_t n, char *why_r)
+{
+    for (size_t i = 0; i < n; i++) {
+        int res = domain_check(&doms[i], why_r);
+        if (res < 0)
+            return res;
+    }
+    pthread_mutex_lock(&d->change);
+    int res = replace_part_locked(d, in, arg, doms, n, why_r);
+    pthread_mutex_unlock(&d->change);
+    return res;
+}

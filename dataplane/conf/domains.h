@@ -12,6 +12,7 @@
 #define PRIMARY_HOST_MAX 254
 #define PRIMARIES_MAX    8
 #define CONNECTIONS_MAX  1000
+#define DOMAIN_POOL_MAX  32
 #define KEEP_PRESET_S    (30u * 86400)
 #define KEEP_MAX_S       (3650u * 86400)
 
@@ -36,6 +37,7 @@ struct domain {
     bool held;                  /* accept, do not relay */
     bool pending;               /* provisioned, not open: RCPT is refused */
     uint64_t max_message_bytes; /* 0: the server's limit */
+    char pool[DOMAIN_POOL_MAX]; /* of the cluster's nodes that keep its mail; empty: the shared one */
 };
 
 struct domains;          /* the registry */
@@ -61,6 +63,11 @@ int domains_remove(struct domains *d, struct slice name, char *why_r);
 /* Adds those of n domains that are not there yet, with one write for all (names within doms differ); returns how many
  * were added, or an error. */
 int domains_add_missing(struct domains *d, const struct domain *doms, size_t n, char *why_r);
+
+/* Replaces all domains of which `in` says that they belong to a part by those n (which do), with one write; no write
+ * where nothing differs. For domains that are kept elsewhere too (cluster/domains). */
+int domains_replace_part(struct domains *d, bool (*in)(void *arg, const struct domain *dom), void *arg,
+                         const struct domain *doms, size_t n, char *why_r);
 
 /* Fills defaults and name (lower-cased, checked as a host name with at least two labels). */
 int domain_init(struct domain *dom, struct slice name, char *why_r);

@@ -4,7 +4,8 @@
 
 #include <stdio.h>
 
-#define WHY_MAX 256
+#define WHY_MAX    256
+#define POOL_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 json_t *domain_json(const struct domain *dom)
 {
@@ -12,10 +13,10 @@ json_t *domain_json(const struct domain *dom)
     char text[PRIMARY_TEXT_MAX];
     for (uint32_t i = 0; i < dom->primaries_n; i++)
         json_array_append_new(primaries, json_string(primary_format(&dom->primaries[i], text)));
-    return json_pack("{ss so sI sI ss sb sb sI}", "name", dom->name, "primaries", primaries, "keep_s",
+    return json_pack("{ss so sI sI ss sb sb sI ss}", "name", dom->name, "primaries", primaries, "keep_s",
                      (json_int_t)dom->keep_s, "connections", (json_int_t)dom->connections, "order",
                      domain_order_name(dom->order), "held", dom->held, "pending", dom->pending, "max_message_bytes",
-                     (json_int_t)dom->max_message_bytes);
+                     (json_int_t)dom->max_message_bytes, "pool", dom->pool);
 }
 
 static int refuse(char *why_r, const char *key, const char *expected)
@@ -102,6 +103,15 @@ static int max_message_read(struct domain *dom, const char *key, const json_t *v
     return number_read(key, v, INT64_MAX, &dom->max_message_bytes, why_r);
 }
 
+static int pool_read(struct domain *dom, const char *key, const json_t *v, char *why_r)
+{
+    size_t n = json_string_length(v);
+    if (!json_is_string(v) || n >= sizeof dom->pool || strspn(json_string_value(v), POOL_CHARS) != n)
+        return refuse(why_r, key, "the name of a pool: at most 31 letters, digits, - and _");
+    memcpy(dom->pool, json_string_value(v), n + 1);
+    return 0;
+}
+
 static const struct {
     const char *key;
     key_read *read;
@@ -110,6 +120,7 @@ static const struct {
     {"keep_s", keep_read},     {"connections", connections_read},
     {"order", order_read},     {"held", held_read},
     {"pending", pending_read}, {"max_message_bytes", max_message_read},
+    {"pool", pool_read},
 };
 
 static key_read *key_find(const char *key)

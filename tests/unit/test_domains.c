@@ -360,6 +360,45 @@ static void readers_see_whole_states(void **state)
     domains_close(&r.d);
 }
 
+static bool begins_with_b(void *arg, const struct domain *dom)
+{
+    (void)arg;
+    return dom->name[0] == 'b';
+}
+
+/* What is kept elsewhere replaces its part, and nothing is written where nothing differs. */
+static void a_part_is_replaced_as_a_whole(void **state)
+{
+    (void)state;
+    struct domains *d = opened();
+    struct domain a = domain_of("a.example", "mail.a.example"), b = domain_of("b.example", "mail.b.example"),
+                  gone = domain_of("bb.example", "mail.b.example");
+    assert_int_equal(domains_set(d, &a, false, why), 0);
+    assert_int_equal(domains_set(d, &gone, false, why), 0);
+    assert_int_equal(domains_replace_part(d, begins_with_b, NULL, &b, 1, why), 0);
+    const struct domains_snapshot *s = domains_get(d);
+    assert_int_equal(domains_count(s), 2);
+    assert_non_null(domains_find(s, SLICE_LIT("a.example")));
+    assert_non_null(domains_find(s, SLICE_LIT("b.example")));
+    domains_put(s);
+
+    uint64_t version = domains_version(d);
+    assert_int_equal(domains_replace_part(d, begins_with_b, NULL, &b, 1, why), 0);
+    assert_int_equal(domains_version(d), version);
+    b.held = true;
+    assert_int_equal(domains_replace_part(d, begins_with_b, NULL, &b, 1, why), 0);
+    assert_int_not_equal(domains_version(d), version);
+    assert_int_equal(domains_replace_part(d, begins_with_b, NULL, NULL, 0, why), 0);
+    domains_close(&d);
+
+    d = opened();
+    s = domains_get(d);
+    assert_int_equal(domains_count(s), 1);
+    assert_null(domains_find(s, SLICE_LIT("b.example")));
+    domains_put(s);
+    domains_close(&d);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -374,6 +413,7 @@ int main(void)
         T(what_a_crash_left_aside_is_ignored),
         T(a_change_that_cannot_be_written_does_not_happen),
         T(damaged_files_are_refused_with_their_place),
+        T(a_part_is_replaced_as_a_whole),
         T(readers_see_whole_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

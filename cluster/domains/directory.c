@@ -1,0 +1,331 @@
+/* directory.c - the domains in coordination and the registry that follows them. */
+#include "cluster/domains/directory.h"
+
+#include "cluster/domains/bucket.h"
+#include "spool/base/err.h"
+#include "spool/base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { WHY_MAX = 256, TRIES = 8, RETRY_US = 500000 };
+
+struct change {
+    struct change *next;
+    struct directory *d;
+    enum directory_how how;
+    struct domain dom;
+    struct domain *import; /* domains of one bucket, to be added where they are missing */
+    size_t import_n;
+    directory_done *done;
+    void *arg;
+    unsigned tries;
+    char key[BUCKET_KEY_MAX];
+};
+
+struct directory {
+    struct directory_config cfg;
+    struct coord *coord;
+    struct domains *registry;
+    const struct clock *clock;
+    void (*changed)(void *arg);
+    void *arg;
+    struct change *changes;
+    int64_t seen[BUCKETS]; /* mod_rev that the registry has */
+    int64_t seen_rev;      /* nothing at or below it is news */
+    uint64_t list_at_us;
+    bool listing, again, closing;
+};
+
+/* ---- reading */
+
+struct part {
+    uint32_t bucket;
+};
+
+static bool in_part(void *arg, const struct domain *dom)
+{
+    return bucket_of(slice_str(dom->name)) == ((struct part *)arg)->bucket;
+}
+
+static int bucket_apply(struct directory *d, uint32_t bucket, const struct coord_kv *kv)
+{
+    struct part part = {bucket};
+    struct domain *doms = NULL;
+    size_t n = 0;
+    char why[WHY_MAX] = "";
+    int res = bucket_decode(kv->value, d->cfg.keep_s, &doms, &n, why);
+    if (res == 0)
+        res = domains_replace_part(d->registry, in_part, &part, doms, n, why);
+    free(doms);
+    if (res < 0)
+        log_error("cluster.domains", "bucket=%u refused=\"%s\" action=\"this node keeps what it had\"", bucket, why);
+    else
+        d->seen[bucket] = kv->mod_rev;
+    return res;
+}
+
+static void on_list(void *arg, int res, int64_t rev, const struct coord_kv *kvs, size_t n)
+{
+    struct directory *d = arg;
+    uint64_t now = clock_boot_us(d->clock);
+    bool all = res == 0;
+    uint32_t bucket;
+    d->listing = false;
+    for (size_t i = 0; res == 0 && i < n; i++)
+        if (bucket_key_parse(kvs[i].key, &bucket) && kvs[i].mod_rev != d->seen[bucket])
+            all = bucket_apply(d, bucket, &kvs[i]) == 0 && all;
+    if (all)
+        d->seen_rev = rev;
+    d->list_at_us = d->again ? now : now + (res == 0 ? d->cfg.relist_us : RETRY_US);
+    d->again = false;
+}
+
+void directory_refresh(struct directory *d)
+{
+    if (d->listing)
+        d->again = true;
+    else
+        d->list_at_us = 0;
+}
+
+static void on_hint(void *arg)
+{
+    directory_refresh(arg);
+}
+
+void directory_tick(struct directory *d)
+{
+    if (d->listing || clock_boot_us(d->clock) < d->list_at_us)
+        return;
+    struct slice prefix = slice_str(BUCKET_KEY_PREFIX);
+    d->listing = d->coord->ops->list_since(d->coord, prefix, d->seen_rev + 1, on_list, d) == 0;
+    if (!d->listing)
+        d->list_at_us = clock_boot_us(d->clock) + RETRY_US;
+}
+
+uint64_t directory_next_us(const struct directory *d)
+{
+    return d->listing ? UINT64_MAX : d->list_at_us;
+}
+
+/* ---- changing */
+
+static void change_end(struct change *c, int res, const char *why)
+{
+    struct directory *d = c->d;
+    struct change **p = &d->changes;
+    while (*p != c)
+        p = &(*p)->next;
+    *p = c->next;
+    if (res == 0 && !d->closing) {
+        directory_refresh(d);
+        d->changed(d->arg);
+    }
+    c->done(c->arg, res, why);
+    free(c->import);
+    free(c);
+}
+
+static size_t place_of(const struct domain *doms, size_t n, const char *name)
+{
+    size_t i = 0;
+    while (i < n && strcmp(doms[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+static void import_apply(const struct change *c, struct domain *doms, size_t *n)
+{
+    for (size_t i = 0; i < c->import_n; i++)
+        if (place_of(doms, *n, c->import[i].name) == *n)
+            doms[(*n)++] = c->import[i];
+}
+
+/* doms has room for one more, or for all that are imported. */
+static int change_apply(const struct change *c, struct domain *doms, size_t *n, char *why_r)
+{
+    if (c->import) {
+        import_apply(c, doms, n);
+        return 0;
+    }
+    size_t at = place_of(doms, *n, c->dom.name);
+    bool there = at < *n;
+    if (c->how == DIRECTORY_ADD && there) {
+        snprintf(why_r, WHY_MAX, "%.200s is there already", c->dom.name);
+        return -SATCHEL_EEXIST;
+    }
+    if (c->how != DIRECTORY_ADD && !there) {
+        snprintf(why_r, WHY_MAX, "%.200s is not served here", c->dom.name);
+        return -SATCHEL_ENOENT;
+    }
+    if (c->how == DIRECTORY_REMOVE) {
+        memmove(&doms[at], &doms[at + 1], (*n - at - 1) * sizeof *doms);
+        --*n;
+        return 0;
+    }
+    doms[at] = c->dom;
+    *n += !there;
+    return 0;
+}
+
+static void change_start(struct change *c);
+
+static void on_txn(void *arg, int res, bool succeeded, int64_t rev)
+{
+    struct change *c = arg;
+    (void)rev;
+    if (res == 0 && succeeded)
+        change_end(c, 0, "");
+    else if (res == 0 && ++c->tries < TRIES)
+        change_start(c);
+    else if (res == 0)
+        change_end(c, -SATCHEL_EBUSY, "others change domains all the time: try again");
+    else
+        change_end(c, res, "coordination did not answer: look whether the change is there, then try again");
+}
+
+static int change_write(struct change *c, const struct coord_kv *kv, char *why_r)
+{
+    struct directory *d = c->d;
+    struct domain *doms = NULL;
+    uint8_t *value = NULL;
+    size_t n = 0, value_n = 0;
+    int res = kv ? bucket_decode(kv->value, d->cfg.keep_s, &doms, &n, why_r) : 0;
+    struct domain *more = res == 0 ? realloc(doms, (n + 1 + c->import_n) * sizeof *doms) : NULL;
+    if (res == 0 && !more)
+        res = -SATCHEL_ENOMEM;
+    doms = more ? more : doms;
+    res = res ? res : change_apply(c, doms, &n, why_r);
+    res = res ? res : bucket_encode(doms, n, &value, &value_n);
+    free(doms);
+    if (res < 0)
+        return res;
+    struct coord_cmp cmp = {slice_str(c->key), kv ? kv->mod_rev : 0};
+    struct coord_op op = {.kind = COORD_PUT, .key = slice_str(c->key), .value = slice_of(value, value_n)};
+    res = d->coord->ops->txn(d->coord, &cmp, 1, &op, 1, on_txn, c);
+    free(value);
+    return res;
+}
+
+static void on_bucket(void *arg, int res, int64_t rev, const struct coord_kv *kvs, size_t n)
+{
+    struct change *c = arg;
+    char why[WHY_MAX] = "";
+    (void)rev;
+    if (res < 0) {
+        change_end(c, res, "coordination cannot be reached: nothing was changed; see `satchelctl cluster status`");
+        return;
+    }
+    const struct coord_kv *kv = n && kvs[0].key.n == strlen(c->key) ? &kvs[0] : NULL;
+    res = change_write(c, kv, why);
+    if (res < 0)
+        change_end(c, res, *why ? why : satchel_strerror(res));
+}
+
+static void change_start(struct change *c)
+{
+    struct coord *coord = c->d->coord;
+    int res = coord->ops->list(coord, slice_str(c->key), on_bucket, c);
+    if (res < 0)
+        change_end(c, res, satchel_strerror(res));
+}
+
+int directory_change(struct directory *d, enum directory_how how, const struct domain *dom, directory_done *done,
+                     void *arg)
+{
+    struct change *c = calloc(1, sizeof *c);
+    if (!c)
+        return -SATCHEL_ENOMEM;
+    *c = (struct change){.next = d->changes, .d = d, .how = how, .dom = *dom, .done = done, .arg = arg};
+    bucket_key(bucket_of(slice_str(dom->name)), c->key);
+    d->changes = c;
+    change_start(c);
+    return 0;
+}
+
+/* ---- bringing along what this node had */
+
+static int by_bucket(const void *a, const void *b)
+{
+    uint32_t x = bucket_of(slice_str((*(const struct domain *const *)a)->name)),
+             y = bucket_of(slice_str((*(const struct domain *const *)b)->name));
+    return x < y ? -1 : x > y;
+}
+
+static void import_done(void *arg, int res, const char *why)
+{
+    (void)arg;
+    if (res < 0)
+        log_warning("cluster.domains", "import=failed reason=\"%s\" remedy=\"satchelctl domain add\"", why);
+}
+
+static void import_bucket(struct directory *d, const struct domain *const *doms, size_t n)
+{
+    struct change *c = calloc(1, sizeof *c);
+    struct domain *copy = calloc(n, sizeof *copy);
+    if (!c || !copy) {
+        free(c);
+        free(copy);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        copy[i] = *doms[i];
+    *c = (struct change){.next = d->changes, .d = d, .import = copy, .import_n = n, .done = import_done};
+    bucket_key(bucket_of(slice_str(copy[0].name)), c->key);
+    d->changes = c;
+    change_start(c);
+}
+
+void directory_import(struct directory *d)
+{
+    const struct domains_snapshot *snap = domains_get(d->registry);
+    size_t n = domains_count(snap), first = 0;
+    const struct domain **doms = calloc(n + 1, sizeof(void *));
+    for (size_t i = 0; doms && i < n; i++)
+        doms[i] = domains_at(snap, i);
+    if (doms)
+        qsort(doms, n, sizeof(void *), by_bucket);
+    for (size_t i = 1; doms && i <= n; i++) {
+        if (i < n && by_bucket(&doms[first], &doms[i]) == 0)
+            continue;
+        import_bucket(d, doms + first, i - first);
+        first = i;
+    }
+    if (n)
+        log_info("cluster.domains", "import=%zu", n);
+    free(doms);
+    domains_put(snap);
+}
+
+/* ---- life */
+
+int directory_open(struct directory **d_r, const struct directory_config *cfg, struct coord *coord,
+                   struct domains *registry, const struct clock *clock, void (*changed)(void *arg), void *arg)
+{
+    struct directory *d = calloc(1, sizeof *d);
+    if (!d)
+        return -SATCHEL_ENOMEM;
+    d->cfg = *cfg;
+    d->coord = coord;
+    d->registry = registry;
+    d->clock = clock;
+    d->changed = changed;
+    d->arg = arg;
+    int res = coord->ops->watch(coord, slice_str(BUCKET_KEY_PREFIX), on_hint, d);
+    if (res < 0)
+        directory_close(&d);
+    *d_r = d;
+    return res;
+}
+
+void directory_close(struct directory **d)
+{
+    if (!*d)
+        return;
+    (*d)->closing = true;
+    while ((*d)->changes)
+        change_end((*d)->changes, -SATCHEL_ESHUT, "the node is stopping");
+    free(*d);
+    *d = NULL;
+}

@@ -1,0 +1,35 @@
+/* directory.h - the domains of the cluster, kept in coordination; the registry of this node follows.
+ *
+ * Reading: a watch as a hint, a list of what changed every relist_us as the truth; each bucket that changed replaces
+ * its part of the registry, which is on this node's disk too: coordination may be away for as long as it likes.
+ * A bucket that coordination does not have changes nothing here.  Changing: read the bucket, change one domain,
+ * compare-and-swap; again on a conflict.  Sans-I/O.  Thread: the cluster's. */
+#pragma once
+#include "cluster/coord/coord.h"
+#include "dataplane/conf/domains.h"
+
+struct directory;
+
+struct directory_config {
+    uint64_t relist_us; /* 10 s */
+    uint64_t keep_s;    /* of domains that do not say */
+};
+
+/* changed: this node changed a domain in coordination (others should look soon). */
+int directory_open(struct directory **d_r, const struct directory_config *cfg, struct coord *coord,
+                   struct domains *registry, const struct clock *clock, void (*changed)(void *arg), void *arg);
+/* Changes under way end with -SATCHEL_ESHUT. */
+void directory_close(struct directory **d);
+
+/* res: 0, -SATCHEL_EEXIST, -SATCHEL_ENOENT, -SATCHEL_EAGAIN (unreachable; the outcome may be unknown). */
+typedef void directory_done(void *arg, int res, const char *why);
+enum directory_how { DIRECTORY_ADD, DIRECTORY_REPLACE, DIRECTORY_REMOVE };
+/* dom is copied; for REMOVE only its name counts. */
+int directory_change(struct directory *d, enum directory_how how, const struct domain *dom, directory_done *done,
+                     void *arg);
+/* Adds all domains of the registry that coordination does not have, a bucket at a time. */
+void directory_import(struct directory *d);
+/* Look now. */
+void directory_refresh(struct directory *d);
+void directory_tick(struct directory *d);
+uint64_t directory_next_us(const struct directory *d);

@@ -1,0 +1,305 @@
+/* test_directory.c - domains in coordination: packed buckets, changes by compare-and-swap, registries that follow. */
+#include "cluster/domains/bucket.h"
+#include "cluster/domains/directory.h"
+#include "spool/base/err.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char why[256];
+
+static struct domain domain_named(const char *name)
+{
+    struct domain d;
+    assert_int_equal(domain_init(&d, slice_str(name), why), 0);
+    assert_int_equal(primary_parse(SLICE_LIT("mail.example.com:25"), &d.primaries[0], why), 0);
+    d.primaries_n = 1;
+    return d;
+}
+
+/* ---- buckets */
+
+static void a_bucket_comes_back_as_it_was(void **state)
+{
+    (void)state;
+    struct domain in[300], *out = NULL;
+    uint8_t *value;
+    size_t value_n, n;
+    for (int i = 0; i < 300; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "customer-%d.example", i);
+        in[i] = domain_named(name);
+        in[i].held = i % 3 == 0;
+        snprintf(in[i].pool, sizeof in[i].pool, "%s", i % 2 ? "acme" : "");
+    }
+    assert_int_equal(bucket_encode(in, 300, &value, &value_n), 0);
+    assert_true(value_n < 300 * 40);
+    assert_int_equal(bucket_decode(slice_of(value, value_n), KEEP_PRESET_S, &out, &n, why), 0);
+    assert_int_equal(n, 300);
+    assert_memory_equal(in, out, sizeof in);
+    free(value);
+    free(out);
+}
+
+static void a_damaged_bucket_is_refused(void **state)
+{
+    (void)state;
+    struct domain in = domain_named("a.example"), *out = NULL;
+    uint8_t *value;
+    size_t value_n, n;
+    assert_int_equal(bucket_encode(&in, 1, &value, &value_n), 0);
+    for (size_t cut = 0; cut < value_n; cut++)
+        assert_int_equal(bucket_decode(slice_of(value, cut), 1, &out, &n, why), -SATCHEL_EINVAL);
+    assert_int_equal(bucket_decode(SLICE_LIT("<html>not found</html>"), 1, &out, &n, why), -SATCHEL_EINVAL);
+    free(value);
+}
+
+static void keys_of_buckets(void **state)
+{
+    (void)state;
+    char key[BUCKET_KEY_MAX];
+    uint32_t bucket;
+    bucket_key(42, key);
+    assert_string_equal(key, "domains/0042");
+    assert_true(bucket_key_parse(slice_str(key), &bucket));
+    assert_int_equal(bucket, 42);
+    assert_false(bucket_key_parse(SLICE_LIT("domains/9999"), &bucket));
+    assert_false(bucket_key_parse(SLICE_LIT("domains/42"), &bucket));
+    assert_int_equal(bucket_of(SLICE_LIT("Example.COM")), bucket_of(SLICE_LIT("example.com")));
+}
+
+/* ---- the directory: nodes with a registry each over one coordination */
+
+static uint64_t now_us = 1000000;
+
+static uint64_t fake_now(void *ctx)
+{
+    (void)ctx;
+    return now_us;
+}
+
+static const struct clock fake_clock = {fake_now, fake_now, NULL};
+
+struct place {
+    char dir[64];
+    struct domains *registry;
+    struct directory *directory;
+    unsigned told;
+};
+
+static struct coord *coord;
+static struct place a, b;
+
+static void on_changed(void *arg)
+{
+    ((struct place *)arg)->told++;
+}
+
+static void place_open(struct place *p)
+{
+    struct directory_config cfg = {.relist_us = 10 * 1000000, .keep_s = KEEP_PRESET_S};
+    memset(p, 0, sizeof *p);
+    strcpy(p->dir, "/tmp/satchel-directory-XXXXXX");
+    assert_non_null(mkdtemp(p->dir));
+    assert_int_equal(domains_open(&p->registry, p->dir, why), 0);
+    assert_int_equal(directory_open(&p->directory, &cfg, coord, p->registry, &fake_clock, on_changed, p), 0);
+}
+
+static void place_close(struct place *p)
+{
+    char path[128];
+    directory_close(&p->directory);
+    domains_close(&p->registry);
+    snprintf(path, sizeof path, "%s/domains.json", p->dir);
+    unlink(path);
+    assert_int_equal(rmdir(p->dir), 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    assert_int_equal(coord_standalone_open(&coord, &fake_clock), 0);
+    place_open(&a);
+    place_open(&b);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    coord->ops->close(&coord);
+    place_close(&a);
+    place_close(&b);
+    return 0;
+}
+
+static void turns(void)
+{
+    for (int i = 0; i < 20; i++) {
+        coord->ops->poll(coord);
+        directory_tick(a.directory);
+        directory_tick(b.directory);
+    }
+}
+
+static const struct domain *served(struct place *p, const char *name)
+{
+    const struct domains_snapshot *s = domains_get(p->registry);
+    const struct domain *d = domains_find(s, slice_str(name));
+    static struct domain copy;
+    if (d)
+        copy = *d;
+    domains_put(s);
+    return d ? &copy : NULL;
+}
+
+struct outcome {
+    bool over;
+    int res;
+};
+
+static void on_done(void *arg, int res, const char *text)
+{
+    struct outcome *o = arg;
+    assert_false(o->over);
+    assert_non_null(text);
+    *o = (struct outcome){true, res};
+}
+
+static int change(struct place *p, enum directory_how how, const struct domain *dom)
+{
+    struct outcome o = {0};
+    assert_int_equal(directory_change(p->directory, how, dom, on_done, &o), 0);
+    turns();
+    assert_true(o.over);
+    return o.res;
+}
+
+static void a_domain_added_on_one_node_is_served_by_all(void **state)
+{
+    (void)state;
+    struct domain dom = domain_named("example.com");
+    assert_int_equal(change(&a, DIRECTORY_ADD, &dom), 0);
+    assert_int_equal(a.told, 1);
+    assert_non_null(served(&a, "example.com"));
+    assert_non_null(served(&b, "example.com"));
+    dom.held = true;
+    assert_int_equal(change(&b, DIRECTORY_REPLACE, &dom), 0);
+    assert_true(served(&a, "example.com")->held);
+    assert_int_equal(change(&b, DIRECTORY_REMOVE, &dom), 0);
+    assert_null(served(&a, "example.com"));
+    assert_null(served(&b, "example.com"));
+}
+
+static void wrong_changes_are_refused(void **state)
+{
+    (void)state;
+    struct domain dom = domain_named("example.com");
+    assert_int_equal(change(&a, DIRECTORY_REPLACE, &dom), -SATCHEL_ENOENT);
+    assert_int_equal(change(&a, DIRECTORY_REMOVE, &dom), -SATCHEL_ENOENT);
+    assert_int_equal(change(&a, DIRECTORY_ADD, &dom), 0);
+    assert_int_equal(change(&b, DIRECTORY_ADD, &dom), -SATCHEL_EEXIST);
+}
+
+/* Both read the bucket before either writes: one compare fails, is read again, and nothing is lost. */
+static void two_changes_of_one_bucket_at_once_both_happen(void **state)
+{
+    (void)state;
+    struct domain first = domain_named("example.com"), second = first;
+    char name[64];
+    for (int i = 0; bucket_of(slice_str(second.name)) != bucket_of(slice_str(first.name)) || i == 0; i++) {
+        snprintf(name, sizeof name, "other-%d.example", i);
+        second = domain_named(name);
+    }
+    struct outcome x = {0}, y = {0};
+    directory_change(a.directory, DIRECTORY_ADD, &first, on_done, &x);
+    directory_change(b.directory, DIRECTORY_ADD, &second, on_done, &y);
+    turns();
+    assert_true(x.over && y.over);
+    assert_int_equal(x.res, 0);
+    assert_int_equal(y.res, 0);
+    assert_non_null(served(&b, first.name));
+    assert_non_null(served(&a, second.name));
+}
+
+/* A coordination that was wiped says nothing of the domains: they stay. */
+static void buckets_that_are_not_there_change_nothing(void **state)
+{
+    (void)state;
+    struct domain dom = domain_named("local.example");
+    assert_int_equal(domains_set(a.registry, &dom, false, why), 0);
+    turns();
+    now_us += 60 * 1000000;
+    turns();
+    assert_non_null(served(&a, "local.example"));
+}
+
+static void a_node_brings_its_domains_along(void **state)
+{
+    (void)state;
+    struct domain there = domain_named("there.example"), dom;
+    there.held = true;
+    assert_int_equal(change(&b, DIRECTORY_ADD, &there), 0);
+    for (int i = 0; i < 50; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "mine-%d.example", i);
+        dom = domain_named(name);
+        assert_int_equal(domains_set(a.registry, &dom, false, why), 0);
+    }
+    directory_import(a.directory);
+    for (int i = 0; i < 20; i++)
+        turns();
+    assert_non_null(served(&b, "mine-0.example"));
+    assert_non_null(served(&b, "mine-49.example"));
+    assert_true(served(&a, "there.example")->held);
+}
+
+static void on_txn(void *arg, int res, bool succeeded, int64_t rev)
+{
+    (void)rev;
+    assert_int_equal(res, 0);
+    *(bool *)arg = succeeded;
+}
+
+/* Nonsense in one bucket is logged, and neither takes domains away nor keeps others from being read. */
+static void a_damaged_bucket_leaves_what_was(void **state)
+{
+    (void)state;
+    struct domain dom = domain_named("example.com"), other = domain_named("example.net");
+    assert_int_not_equal(bucket_of(slice_str(dom.name)), bucket_of(slice_str(other.name)));
+    assert_int_equal(change(&a, DIRECTORY_ADD, &dom), 0);
+    char key[BUCKET_KEY_MAX];
+    bool done = false;
+    bucket_key(bucket_of(slice_str(dom.name)), key);
+    struct coord_op op = {.kind = COORD_PUT, .key = slice_str(key), .value = SLICE_LIT("rubbish")};
+    coord->ops->txn(coord, NULL, 0, &op, 1, on_txn, &done);
+    turns();
+    assert_true(done);
+    assert_int_equal(change(&b, DIRECTORY_ADD, &other), 0);
+    assert_non_null(served(&a, "example.com"));
+    assert_non_null(served(&a, "example.net"));
+    assert_int_equal(change(&b, DIRECTORY_REMOVE, &dom), -SATCHEL_EINVAL);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_bucket_comes_back_as_it_was),
+        cmocka_unit_test(a_damaged_bucket_is_refused),
+        cmocka_unit_test(keys_of_buckets),
+        T(a_domain_added_on_one_node_is_served_by_all),
+        T(wrong_changes_are_refused),
+        T(two_changes_of_one_bucket_at_once_both_happen),
+        T(buckets_that_are_not_there_change_nothing),
+        T(a_node_brings_its_domains_along),
+        T(a_damaged_bucket_leaves_what_was),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
