@@ -63,6 +63,7 @@ static size_t peer_list(const struct node *n, const struct cmap *map, struct pee
 static void map_peers(struct node *n, const struct cmap *map)
 {
     struct peer_addr *addrs = calloc(map->nodes_n + 1, sizeof *addrs);
+    n->peers->ops->join(n->peers, &map->cluster);
     if (addrs)
         n->peers->ops->want(n->peers, addrs, peer_list(n, map, addrs));
     free(addrs);

@@ -503,8 +503,14 @@ static void peers_close(struct peers **base)
     *base = NULL;
 }
 
+static void peers_join(struct peers *base, const struct storage_id *cluster)
+{
+    peers_of(base)->cfg.hello.cluster = *cluster;
+}
+
 static const struct peers_ops peers_tls_ops = {
     .send = peers_send,
+    .join = peers_join,
     .want = peers_want,
     .info = peers_info,
     .poll = peers_poll,

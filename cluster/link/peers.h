@@ -67,6 +67,8 @@ struct peers_app {
 struct peers_ops {
     /* Takes a reference of its own.  0, -SATCHEL_ENOENT (no link), -SATCHEL_EAGAIN (its buffer is full). */
     int (*send)(struct peers *p, const struct storage_id *to, struct fbuf *f);
+    /* Which cluster we are in, as soon as that is known and before the first want. */
+    void (*join)(struct peers *p, const struct storage_id *cluster);
     /* Whom we should be linked with; others are closed. */
     void (*want)(struct peers *p, const struct peer_addr *addrs, size_t n);
     bool (*info)(struct peers *p, const struct storage_id *id, struct peer_info *info_r);
@@ -83,7 +85,7 @@ struct peers {
 struct peers_tls_config {
     const char *listen;           /* "*:7400" */
     const char *ca, *cert, *key;  /* PEM files; mutual: both sides show a certificate of this CA */
-    struct peer_hello hello;      /* ours (wall_us is filled in) */
+    struct peer_hello hello;      /* ours; cluster may be zero: see join (wall_us is filled in) */
     uint64_t buffer_bytes;        /* each way, each link; 32 MiB */
     uint64_t ping_us, silence_us; /* 1 s, 4 s: a link that is silent for so long is down */
 };
