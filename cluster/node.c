@@ -69,20 +69,11 @@ static void map_peers(struct node *n, const struct cmap *map)
     free(addrs);
 }
 
-/* Ends that we keep for a storage which nobody knows any more are owed to nobody. */
-static void map_retire(struct node *n, const struct cmap *now, const struct cmap *before)
-{
-    for (uint32_t i = 0; before && i < before->nodes_n; i++)
-        if (!cmap_storage(now, &before->nodes[i].storage))
-            n->env.storage->ops->retire(n->env.storage, &before->nodes[i].storage);
-}
-
 static void node_map_set(struct node *n, const struct cmap *now)
 {
     const struct cmap *before = n->map;
     n->map = cmap_ref(now);
     map_peers(n, now);
-    map_retire(n, now, before);
     if (n->env.mapped)
         n->env.mapped(n->env.arg, now);
     member_map(n->member, now);

@@ -105,14 +105,22 @@ static int pool_by_name(const void *a, const void *b)
     return strcmp(((const struct map_pool *)a)->name, ((const struct map_pool *)b)->name);
 }
 
+static bool pool_before(const struct map_pool *a, const struct map_pool *b)
+{
+    return a->create_rev != b->create_rev ? a->create_rev < b->create_rev : strcmp(a->name, b->name) < 0;
+}
+
 uint32_t cmap_lay_out(struct map_pool *pools, uint32_t pools_n)
 {
-    uint32_t at = 0;
+    uint32_t end = 0;
     for (uint32_t i = 0; i < pools_n; i++) {
-        pools[i].first = at;
-        at += pools[i].shards;
+        pools[i].first = 0;
+        for (uint32_t k = 0; k < pools_n; k++)
+            if (pool_before(&pools[k], &pools[i]))
+                pools[i].first += pools[k].shards;
+        end += pools[i].shards;
     }
-    return at;
+    return end;
 }
 
 const struct cmap *cmap_copy(const struct cmap *draft)

@@ -57,7 +57,8 @@ struct map_pool {
     uint32_t copies, acks, shards;
     char fallback[POOL_NAME_MAX]; /* its shards go there while none of its own nodes lives; empty: nowhere */
     int64_t mod_rev;
-    uint32_t first; /* index of its shard 0 in map.shards */
+    int64_t create_rev; /* pools made later lie behind in map.shards: a new pool moves no shard's index */
+    uint32_t first;     /* index of its shard 0 in map.shards */
 };
 
 struct map_shard {
@@ -79,7 +80,7 @@ struct cmap {
     uint32_t repair_delay_s;   /* a dead node's copies are made again after so long; 60 */
     struct map_node *nodes;    /* sorted by name */
     struct map_pool *pools;    /* sorted by name */
-    struct map_shard *shards;  /* of pool 0, then of pool 1, ... */
+    struct map_shard *shards;  /* of the pool that was made first, then of the next, ... */
     uint32_t nodes_n, pools_n, shards_n;
     char leader[NODE_NAME_MAX]; /* empty: none */
     int64_t leader_mod_rev, meta_mod_rev;

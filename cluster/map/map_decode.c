@@ -45,7 +45,7 @@ static int pool_count(struct decode *d, const struct coord_kv *kv, struct slice 
     if (d->pools_n == POOLS_MAX)
         return refuse(d, kv->key, "one pool too many");
     struct map_pool *p = &d->pools[d->pools_n];
-    *p = (struct map_pool){.mod_rev = kv->mod_rev};
+    *p = (struct map_pool){.mod_rev = kv->mod_rev, .create_rev = kv->create_rev};
     if (map_json_pool(kv->value, p, why) < 0)
         return refuse(d, kv->key, why);
     memcpy(p->name, name.p, name.n);

@@ -32,6 +32,20 @@ static void line(FILE *f, int64_t mod_rev, const char *dir, const char *name, ch
     free(value);
 }
 
+/* In the order of their shards: their lines' order stands for create_rev. */
+static void pools_print(const struct cmap *m, FILE *f)
+{
+    for (uint32_t at = 0, n = 0; n < m->pools_n; n++)
+        for (uint32_t i = 0; i < m->pools_n; i++) {
+            const struct map_pool *p = &m->pools[i];
+            if (p->first != at || p->shards == 0)
+                continue;
+            line(f, p->mod_rev, "pools/", p->name, cmap_pool_encode(p));
+            at += p->shards;
+            break;
+        }
+}
+
 static int body_print(const struct cmap *m, FILE *f)
 {
     char key[CMAP_KEY_MAX];
@@ -42,8 +56,7 @@ static int body_print(const struct cmap *m, FILE *f)
         if (m->nodes[i].live)
             line(f, 1, "live/", m->nodes[i].name, cmap_live_encode(&m->nodes[i], 0));
     }
-    for (uint32_t i = 0; i < m->pools_n; i++)
-        line(f, m->pools[i].mod_rev, "pools/", m->pools[i].name, cmap_pool_encode(&m->pools[i]));
+    pools_print(m, f);
     for (uint32_t i = 0; i < m->shards_n; i++) {
         if (m->shards[i].mod_rev == 0)
             continue;
@@ -205,6 +218,7 @@ static int lines_decode(const char *body, size_t n, int64_t rev, const struct cm
             snprintf(why_r, 256, "line %zu is none of a map", at + 2);
             res = -SATCHEL_EINVAL;
         }
+        kvs[at].create_rev = (int64_t)at + 1;
         p = end ? end + 1 : p;
     }
     if (res == 0)
