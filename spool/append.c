@@ -20,7 +20,7 @@ struct spool_append *append_alloc(struct spool *s, enum append_kind kind, size_t
 
 struct spool_append *append_new(struct spool *s, enum rec_type type, size_t meta_cap)
 {
-    struct spool_append *a = append_alloc(s, APPEND_RECORD, meta_cap);
+    struct spool_append *a = append_alloc(s, APPEND_RECORD, meta_cap + copied_bytes(s));
     if (!a)
         return NULL;
     a->e.rec.type = (uint8_t)type;

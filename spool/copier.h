@@ -6,7 +6,8 @@
  *
  *   door (worker thread)                     copier (cluster thread)
  *   copy_request ---- post, ring ---->       frames to peers, storage.put here
- *   250                <---- settled ------  `acks` storages have it (or an error) */
+ *   250                <---- settled ------  `acks` storages have it (or an error)
+ *                            spool_doors_ring, once after a batch of settled */
 #pragma once
 #include "spool/base/mailbox.h"
 #include "spool/format/record.h"
@@ -18,11 +19,12 @@ struct copier;
 struct copy_request {
     struct mail mail; /* the copier's while it has the request */
     struct slice domain;
-    struct record rec; /* MSG, CHUNK or ABORT; arrival_us is set (0 for ABORT); copyset is empty */
+    struct record
+        rec; /* MSG, CHUNK or ABORT; arrival_us is set (0 for ABORT); meta names the domain; copyset is empty */
     const struct slice *body_parts;
     uint32_t body_parts_n;
-    /* On the copier's thread, exactly once.  0: durable on enough storages.  -SATCHEL_EAGAIN: not enough of them
-     * answered in time (451 4.4.0); or the error of the disk where it says more. */
+    /* On the copier's thread, exactly once; not within post.  0: durable on enough storages.  -SATCHEL_EAGAIN: not
+     * enough of them answered in time (451 4.4.0); or the error of the disk where it says more. */
     void (*settled)(struct copy_request *r, int res);
 };
 

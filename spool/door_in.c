@@ -5,6 +5,9 @@
  * durable. When all sessions together hold more than memory_bytes, a body leaves early, in a smaller chunk: memory is
  * given back whatever the clients do, and none of them waits for another.
  *
+ * With a copier (copier.h) the records go to it instead of the log, and the copier's thread stands for the committer in
+ * what follows.
+ *
  * Life of a transaction: OPEN -> (commit) QUEUED -> the committer settles its last record -> done -> freed.
  * abort in OPEN leaves an ABORT record where chunks were written; abort in QUEUED only mutes done. */
 #include "spool/base/wire.h"
@@ -21,6 +24,7 @@ enum {
     CHUNKS_UNDER_WAY = 2,
     SPILL_MIN = 4 * 1024,
     TRACE_MAX = 2048,
+    PART_META_BYTES = 16,
     RING_BYTES = 256 * 1024, /* so much is worth a group of its own beside the one that is being written */
 };
 
@@ -40,7 +44,7 @@ struct body {
 struct door {
     struct intake in;
     struct spool *s;
-    struct mailbox settled; /* bodies, from the committer */
+    struct mailbox settled; /* bodies, from the committer or the copier */
     struct spool_block *free_blocks;
     uint32_t free_blocks_n;
     struct intake_txn *waiting; /* list of those whose append said EAGAIN */
@@ -142,6 +146,11 @@ static int door_admit(struct intake *in, uint64_t size_hint)
     struct spool *s = ((struct door *)in)->s;
     if (atomic_load_explicit(&s->draining, memory_order_relaxed))
         return -SATCHEL_ESHUT;
+    if (s->copier) {
+        if (s->cfg.max_message_bytes && size_hint > s->cfg.max_message_bytes)
+            return -SATCHEL_ETOOBIG;
+        return over_budget(s) ? -SATCHEL_ENOMEM : copied_admit(s, size_hint);
+    }
     struct seglog_info info;
     seglog_info(s->log, &info);
     if (info.fenced || atomic_load_explicit(&s->broken, memory_order_relaxed))
@@ -286,7 +295,7 @@ static void body_settled(struct spool_append *a)
     if (--b->users > 0)
         return;
     struct door *d = b->txn->door;
-    d->bell.committer = true;
+    *(d->s->copier ? &d->bell.copier : &d->bell.committer) = true;
     mailbox_post(&d->settled, &b->mail);
 }
 
@@ -298,22 +307,38 @@ static void append_with_body(struct intake_txn *t, struct spool_append *a, struc
     a->e.body_parts_n = b->parts_n;
     a->e.rec.body.n = b->bytes;
     a->e.rec.body_sum = sum;
-    append_post(t->door->s, a);
+    intake_post(t->door->s, a);
     t->door->posted = true;
     t->door->posted_bytes += b->bytes;
 }
 
-static struct spool_append *append_chunk(struct spool *s, const struct msgid *id, uint32_t index)
+/* A record about envelope i that is no MSG.  The copier has to know whose it is; here the ID tells. */
+static struct spool_append *append_part(struct intake_txn *t, uint32_t i, enum rec_type type, struct wire_wr *w_r)
 {
-    uint8_t v[4];
-    struct spool_append *a = append_new(s, REC_CHUNK, 16);
+    struct spool *s = t->door->s;
+    struct slice domain = t->envs[i].domain;
+    size_t cap = PART_META_BYTES + (s->copier ? domain.n : 0);
+    struct spool_append *a = append_new(s, type, cap);
     if (!a)
         return NULL;
-    struct wire_wr i = wire_wr(v, sizeof v), w = wire_wr(a->meta, 16);
-    wire_put_u32(&i, index);
+    *w_r = wire_wr(a->meta, cap);
+    if (s->copier)
+        meta_put(w_r, RT_DOMAIN, domain);
+    a->e.rec.meta.n = wire_len(w_r);
+    a->e.rec.id = t->ids[i];
+    return a;
+}
+
+static struct spool_append *append_chunk(struct intake_txn *t, uint32_t i, uint32_t index)
+{
+    uint8_t v[4];
+    struct wire_wr w, value = wire_wr(v, sizeof v);
+    struct spool_append *a = append_part(t, i, REC_CHUNK, &w);
+    if (!a)
+        return NULL;
+    wire_put_u32(&value, index);
     meta_put(&w, RT_CHUNK_INDEX, slice_of(v, sizeof v));
     a->e.rec.meta.n = wire_len(&w);
-    a->e.rec.id = *id;
     return a;
 }
 
@@ -343,7 +368,7 @@ static int txn_spill(struct intake_txn *t)
 {
     struct spool_append *made[STATE_ITEMS_MAX];
     for (uint32_t i = 0; i < t->envs_n; i++)
-        made[i] = append_chunk(t->door->s, &t->ids[i], t->chunks);
+        made[i] = append_chunk(t, i, t->chunks);
     int rc = body_send(t, made, false);
     if (rc == 0) {
         t->chunks++;
@@ -422,12 +447,12 @@ static int door_commit(struct intake_txn *t, intake_done *done, void *arg)
 static void txn_forget(struct intake_txn *t)
 {
     for (uint32_t i = 0; i < t->envs_n; i++) {
-        struct spool_append *a = append_new(t->door->s, REC_ABORT, 0);
+        struct wire_wr w;
+        struct spool_append *a = append_part(t, i, REC_ABORT, &w);
         if (!a)
             return;
-        a->e.rec.id = t->ids[i];
         a->e.flags = ENTRY_RESERVE | ENTRY_LAZY;
-        append_post(t->door->s, a);
+        intake_post(t->door->s, a);
         t->door->posted = true;
     }
 }
@@ -489,7 +514,9 @@ static void door_body_back(struct door *d, struct body *b)
 
 static void door_ring(struct door *d)
 {
-    if (d->posted && d->posted_bytes >= RING_BYTES)
+    if (d->posted && d->s->copier)
+        copied_ring(d->s);
+    else if (d->posted && d->posted_bytes >= RING_BYTES)
         bell_ring(&d->s->to_committer.bell);
     else if (d->posted)
         committer_ring_soon(d->s);

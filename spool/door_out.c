@@ -1,6 +1,7 @@
 /* door_out.c - the outlet door on the spool: claims under the queue's lock, reads on its own reader. */
 #include "spool/base/log.h"
 #include "spool/base/wire.h"
+#include "spool/copier.h"
 #include "spool/spool_impl.h"
 
 #include <assert.h>
@@ -36,6 +37,7 @@ struct out_msg {
     uint32_t chunk;     /* the chunk that chunk_off is the start of */
     uint64_t chunk_off; /* offset in the body */
     bool chunk_held;    /* held_rec is that chunk */
+    struct slice copyset;
     struct slice rcpts[];
 };
 
@@ -116,20 +118,23 @@ static bool out_sleep(struct outlet *o)
 
 /* ---- claiming */
 
-static size_t msg_text_bytes(struct slice meta, uint32_t rcpts)
+static size_t msg_text_bytes(const struct record *rec, uint32_t rcpts)
 {
-    return meta.n + rcpts * sizeof(struct slice);
+    return rec->meta.n + rec->copyset.n + rcpts * sizeof(struct slice);
 }
 
-/* The meta is copied whole behind the message; the slices point into the copy. */
+/* Meta and copyset are copied whole behind the message; the slices point into the copy. */
 static struct out_msg *msg_new(const struct claim *c, const struct record *rec)
 {
     uint32_t rcpts = meta_rcpts(rec->meta), n = 0;
-    struct out_msg *m = calloc(1, sizeof *m + msg_text_bytes(rec->meta, rcpts));
+    struct out_msg *m = calloc(1, sizeof *m + msg_text_bytes(rec, rcpts));
     if (!m)
         return NULL;
     uint8_t *meta = (uint8_t *)(m->rcpts + rcpts);
     memcpy(meta, rec->meta.p, rec->meta.n);
+    m->copyset = slice_of(meta + rec->meta.n, rec->copyset.n);
+    if (rec->copyset.n)
+        memcpy(meta + rec->meta.n, rec->copyset.p, rec->copyset.n);
     struct wire_rd r = wire_rd(slice_of(meta, rec->meta.n));
     struct meta_tlv t;
     while (meta_next(&r, &t)) {
@@ -340,7 +345,7 @@ static void dsn_settled(struct spool_append *a)
 
 /* The DSN's records go to the log right before the end of the message it is about: it is never lost with that message
  * gone. */
-static int post_dsn(struct spool *s, const struct outlet_dsn *dsn, const struct msgid *about)
+static int post_dsn(struct spool *s, const struct outlet_dsn *dsn, const struct msgid *about, struct msgid *id_r)
 {
     struct msgid id;
     spool_next_id(s, &id);
@@ -367,7 +372,43 @@ static int post_dsn(struct spool *s, const struct outlet_dsn *dsn, const struct 
     link->e.flags = ENTRY_RESERVE | ENTRY_LAZY;
     append_post(s, a);
     append_post(s, link);
+    *id_r = id;
     return 0;
+}
+
+/* Those who are told how the message ended: its copyset, and who may hold copies of the bag now. */
+struct owed {
+    struct finish_copies copies;
+    uint8_t uuids[REC_COPYSET_MAX * sizeof(struct storage_id)];
+};
+
+static void owed_add(struct owed *o, const struct storage_id *self, const uint8_t *uuid)
+{
+    struct storage_id id;
+    memcpy(id.b, uuid, sizeof id.b);
+    if (storage_id_eq(&id, self) || o->copies.owed.n == sizeof o->uuids)
+        return;
+    for (size_t i = 0; i < o->copies.owed.n; i += sizeof id.b)
+        if (memcmp(o->uuids + i, uuid, sizeof id.b) == 0)
+            return;
+    memcpy(o->uuids + o->copies.owed.n, uuid, sizeof id.b);
+    o->copies.owed.n += sizeof id.b;
+}
+
+static const struct finish_copies *owed_gather(struct spool *s, const struct out_msg *m, struct owed *o)
+{
+    struct storage_id self;
+    uint8_t holders[sizeof o->uuids];
+    if (!s->copier)
+        return NULL;
+    spool_storage_id(s, &self);
+    o->copies.owed = slice_of(o->uuids, 0);
+    size_t n = s->copier->ops->holders(s->copier, m->m.domain, holders, sizeof holders);
+    for (size_t i = 0; i + sizeof self.b <= n; i += sizeof self.b)
+        owed_add(o, &self, holders + i);
+    for (size_t i = 0; i + sizeof self.b <= m->copyset.n; i += sizeof self.b)
+        owed_add(o, &self, m->copyset.p + i);
+    return &o->copies;
 }
 
 static int out_finish(struct outlet *o, struct outlet_msg *msg, const struct item_result *results, size_t n,
@@ -376,10 +417,12 @@ static int out_finish(struct outlet *o, struct outlet_msg *msg, const struct ite
     struct outlet_door *d = (struct outlet_door *)o;
     struct spool *s = d->s;
     struct out_msg *m = msg->impl;
-    int rc = dsn ? post_dsn(s, dsn, &msg->id) : 0;
+    struct owed owed = {.copies = {.dsn = {.counter = 0}}};
+    const struct finish_copies *copies = owed_gather(s, m, &owed);
+    int rc = dsn ? post_dsn(s, dsn, &msg->id, &owed.copies.dsn) : 0;
     spool_lock(s);
     if (rc == 0)
-        rc = queue_finish(s->queue, msg->domain, &m->claim, results, n, due_us, held, NULL);
+        rc = queue_finish(s->queue, msg->domain, &m->claim, results, n, due_us, held, copies);
     else
         queue_unclaim(s->queue, &msg->id);
     spool_unlock(s);

@@ -8,7 +8,8 @@
  * One transaction carries one body for one or more envelopes, one envelope a domain: a message with recipients in two
  * domains becomes two messages with IDs of their own, durable together before done says 0.
  * Errors: negative SATCHEL_E*; a session answers 452 4.3.1 for EFULL and ENOMEM, 451 4.3.0 for EIO and EFENCED,
- * 552 5.3.4 for ETOOBIG, 421 4.3.2 for ESHUT. */
+ * (and for EAGAIN from admit and begin: no map of the cluster yet), 451 4.4.0 for ECOPIES (not enough storages answered
+ * in time), 552 5.3.4 for ETOOBIG, 421 4.3.2 for ESHUT. */
 #pragma once
 #include "spool/base/slice.h"
 #include "spool/format/msgid.h"

@@ -39,8 +39,8 @@ struct spool_append {
     void *q_arg;
     uint64_t seg; /* APPEND_FREE */
     int res;
-    /* Runs on the committer as soon as the result is known, before the indexer has it; may be NULL. The body is not
-     * read any more. */
+    /* Runs on the committer as soon as the result is known, before the indexer has it (or on the copier: see
+     * intake_post); may be NULL. The body is not read any more. */
     void (*settled)(struct spool_append *a);
     /* Runs on the indexer, under the queue's lock, once the record is applied; may be NULL. */
     void (*applied)(struct spool_append *a);
@@ -111,6 +111,16 @@ void append_post(struct spool *s, struct spool_append *a);
 struct spool_append *append_msg(struct spool *s, const struct envelope *env, const struct msgid *id, struct slice trace,
                                 uint32_t chunks, uint64_t body_bytes);
 void spool_next_id(struct spool *s, struct msgid *id_r);
+
+/* copied.c */
+/* Room for a request behind the meta of each append; 0: there is no copier. */
+size_t copied_bytes(const struct spool *s);
+/* A record of an intake door goes to the copier, or where there is none to the log: settled runs on either's thread.
+ * With a copier its meta names the domain (RT_DOMAIN). */
+void intake_post(struct spool *s, struct spool_append *a);
+/* Only with a copier. */
+int copied_admit(struct spool *s, uint64_t size_hint);
+void copied_ring(struct spool *s);
 
 /* A door's bell: marked by what settles on a thread, rung by that thread once a batch.  A mark for each thread, which
  * no other touches. */

@@ -24,6 +24,8 @@ enum smtp_reply smtp_reply_of(int err)
         return R_TOO_BIG;
     case SATCHEL_ESHUT:
         return R_SHUT;
+    case SATCHEL_ECOPIES:
+        return R_COPIES;
     default:
         return R_LOCAL;
     }

@@ -20,6 +20,7 @@
     X(R_ERRORS, "421 4.7.0 Too many errors, closing")                                                                  \
     X(R_REFUSALS, "421 4.7.0 Too many refused recipients, closing")                                                    \
     X(R_LOCAL, "451 4.3.0 Local error, try again later")                                                               \
+    X(R_COPIES, "451 4.4.0 Not enough copies could be made in time, try again later")                                  \
     X(R_FULL, "452 4.3.1 No room for mail now, try again later")                                                       \
     X(R_RCPTS, "452 4.5.3 Too many recipients")                                                                        \
     X(R_UNKNOWN, "500 5.5.2 Command not recognized")                                                                   \

@@ -21,7 +21,8 @@
     X(SATCHEL_EDAMAGED, 2001, "data failed its checksum")                                                              \
     X(SATCHEL_EFENCED, 2002, "disk is fenced after a failed sync")                                                     \
     X(SATCHEL_ETORN, 2003, "torn tail")                                                                                \
-    X(SATCHEL_ECONFIG, 2004, "configuration refused")
+    X(SATCHEL_ECONFIG, 2004, "configuration refused")                                                                  \
+    X(SATCHEL_ECOPIES, 2005, "too few copies in time")
 
 enum satchel_err {
 #define X(name, num, text) name = num,

@@ -2,10 +2,10 @@
 #include "spool/queue/keys.h"
 #include "spool/base/err.h"
 #include "spool/base/wire.h"
+#include "spool/base/xxh.h"
 #include "spool/queue/queue.h"
 #include <assert.h>
 #include <endian.h>
-#include <xxhash.h>
 
 static void key_bytes(struct key *k, const void *p, size_t n)
 {

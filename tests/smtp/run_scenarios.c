@@ -167,12 +167,21 @@ static int index_of(struct run *r, const char *const *names, int n, const char *
 static void do_fail(struct run *r, char *args)
 {
     static const char *const places[FAIL_COUNT] = {"admit", "begin", "append", "commit", "done"};
-    static const char *const errors[] = {"nothing", "full", "memory", "io", "fenced", "too-big", "shut"};
-    static const int codes[] = {
-        0, SATCHEL_EFULL, SATCHEL_ENOMEM, SATCHEL_EIO, SATCHEL_EFENCED, SATCHEL_ETOOBIG, SATCHEL_ESHUT};
+    static const char *const errors[] = {"nothing", "full", "memory", "io",     "fenced",
+                                         "too-big", "shut", "copies", "not-now"};
+    static const int codes[] = {0,
+                                SATCHEL_EFULL,
+                                SATCHEL_ENOMEM,
+                                SATCHEL_EIO,
+                                SATCHEL_EFENCED,
+                                SATCHEL_ETOOBIG,
+                                SATCHEL_ESHUT,
+                                SATCHEL_ECOPIES,
+                                SATCHEL_EAGAIN};
     char place[16], error[16];
     if (sscanf(args, "%15s %15s", place, error) == 2)
-        r->f.fail[index_of(r, places, FAIL_COUNT, place)] = -codes[index_of(r, errors, 7, error)];
+        r->f.fail[index_of(r, places, FAIL_COUNT, place)] =
+            -codes[index_of(r, errors, sizeof errors / sizeof *errors, error)];
 }
 
 static void do_hold(struct run *r, char *args)
