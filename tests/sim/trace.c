@@ -25,7 +25,8 @@ void history_fail(const char *fmt, ...)
 
 static void stamp(void)
 {
-    printf("%12llu  ", history.clock ? (unsigned long long)clock_boot_us(history.clock) : 0);
+    printf("%12llu  %s%s", history.clock ? (unsigned long long)clock_boot_us(history.clock) : 0,
+           history.who ? history.who : "", history.who && history.who[0] ? "  " : "");
 }
 
 void history_trace(const char *fmt, ...)

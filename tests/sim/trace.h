@@ -12,6 +12,8 @@ struct history {
     bool verbose, failed;
     char why[400];
     const struct clock *clock; /* virtual; may be NULL before there is a disk */
+    const char *who;           /* whose turn it is, in a world of several nodes; NULL or empty: nobody's */
+    const char *kind;          /* of history; NULL: there is one kind */
 };
 
 extern struct history history;
