@@ -1,0 +1,325 @@
+/* ends.c - what became of messages here: told to those who may hold a copy, until they know.
+ *
+ * tap -> a queue for each peer -> STATE (within push_us, at most BATCHES_MAX not acked) -> STATE_ACK -> storage.confirm
+ * -> nobody is owed any more: SETTLED to the holders, who are owed nothing by it then either.
+ *
+ * The queues are only quick.  What they cannot hold, what a lost link took along, and what a crash forgot is in the
+ * storage: ends that are owed are walked again at each link-up, when we become owner, and every AGAIN_US.  Partial ends
+ * (some recipients) are no tombstones: comparison finds those, their digests differ. */
+#include "cluster/copies/copies_impl.h"
+
+enum { ACK_SILENCE_US = 10000000, LACKING_RETRY_US = 1000000, SETTLED_WAIT_US = 50000 };
+
+struct endref {
+    struct endref *next;
+    uint64_t seq;
+    uint32_t n;
+    uint8_t state[];
+};
+
+bool ends_queue(struct copies *c, struct cpeer *p, const struct storage_state *st)
+{
+    uint8_t text[WIRE_STATE_REC_MAX];
+    struct wire_wr w = wire_wr(text, sizeof text);
+    if (!p->up || p->ends_n >= ENDS_MAX)
+        return false;
+    wire_put_state(&w, st);
+    struct endref *e = w.bad ? NULL : malloc(sizeof *e + wire_len(&w));
+    if (!e)
+        return false;
+    e->next = NULL;
+    e->seq = ++p->ends_queued;
+    e->n = (uint32_t)wire_len(&w);
+    memcpy(e->state, text, e->n);
+    if (!p->ends_head)
+        p->ends_since_us = copies_now(c);
+    *(p->ends_tail ? &p->ends_tail->next : &p->ends_head) = e;
+    p->ends_tail = e;
+    p->ends_n++;
+    copies_wake(c, p->hurry ? 0 : p->ends_since_us + c->cfg.push_us);
+    return true;
+}
+
+static void ends_pop(struct cpeer *p)
+{
+    struct endref *e = p->ends_head;
+    p->ends_head = e->next;
+    if (!p->ends_head)
+        p->ends_tail = NULL;
+    p->ends_n--;
+    free(e);
+}
+
+void ends_push(struct copies *c, const struct storage_state *st)
+{
+    for (size_t i = 0; i + 16 <= st->owed.n; i += 16) {
+        struct storage_id to;
+        memcpy(to.b, st->owed.p + i, 16);
+        struct cpeer *p = peer_find(c, &to);
+        if (p && !ends_queue(c, p, st)) {
+            compare_missed(c, shard_of(c, st->domain), &to);
+            p->again |= p->up;
+        }
+    }
+}
+
+void ends_tap(void *arg, const struct storage_state *st)
+{
+    struct copies *c = arg;
+    sums_dirty(c);
+    if (st->dsn.counter && shed_hold(c, st))
+        return;
+    ends_push(c, st);
+}
+
+/* ---- sending */
+
+/* One frame from the head of the queue; 0: sent. */
+static int batch_send(struct copies *c, struct cpeer *p, uint64_t now)
+{
+    size_t bytes = 20;
+    uint32_t n = 0;
+    for (struct endref *e = p->ends_head; e && n < WIRE_STATES_MAX && bytes + e->n <= WIRE_BATCH_BYTES; e = e->next) {
+        bytes += e->n;
+        n++;
+    }
+    struct fbuf *f = fbuf_new(FRAME_STATE, FRAME_STATE_VERSION, bytes);
+    if (!f)
+        return -SATCHEL_ENOMEM;
+    struct wire_wr w = fbuf_writer(f);
+    struct state_batch b = {.id = ++c->batch, .n = n, .sent_us = now};
+    wire_put_u64(&w, b.id);
+    wire_put_u64(&w, 0);
+    wire_put_u32(&w, n);
+    struct endref *e = p->ends_head;
+    for (uint32_t i = 0; i < n; i++, e = e->next) {
+        wire_put(&w, e->state, e->n);
+        b.last = e->seq;
+    }
+    fbuf_end(f, &w);
+    int rc = peer_send(c, p, f);
+    if (rc)
+        return rc;
+    p->batches[p->batches_n++] = b;
+    while (n--)
+        ends_pop(p);
+    return 0;
+}
+
+static void queue_send(struct copies *c, struct cpeer *p, uint64_t now)
+{
+    while (p->ends_head && p->batches_n < BATCHES_MAX) {
+        uint64_t due = p->ends_since_us + c->cfg.push_us;
+        if (now < due && !p->hurry && p->ends_n < WIRE_STATES_MAX) {
+            copies_wake(c, due);
+            return;
+        }
+        if (batch_send(c, p, now) < 0)
+            return; /* room or down comes */
+        p->ends_since_us = now;
+    }
+}
+
+static void settled_send(struct copies *c, struct cpeer *p)
+{
+    if (p->settled_n)
+        peer_send(c, p, wire_ids_frame(FRAME_SETTLED, FRAME_SETTLED_VERSION, NULL, p->settled, p->settled_n));
+    p->settled_n = 0;
+}
+
+/* ---- what is owed, walked again */
+
+struct again {
+    struct copies *c;
+    struct cpeer *p;
+    uint32_t n;
+    bool full;
+};
+
+static bool again_each(void *arg, const struct storage_state *st)
+{
+    struct again *a = arg;
+    if (a->n == WIRE_STATES_MAX) {
+        a->full = true;
+        return false;
+    }
+    a->p->again_after = st->id;
+    if (!shed_held(a->c, &st->id) && ends_queue(a->c, a->p, st))
+        a->n++;
+    return true;
+}
+
+static void again_walk(struct copies *c, struct cpeer *p, uint64_t now)
+{
+    struct again a = {c, p, 0, false};
+    struct storage_stat stat;
+    if (now < p->again_at_us || !ends_quiet(p)) {
+        if (p->again)
+            copies_wake(c, p->again_at_us > now ? p->again_at_us : now + 20000);
+        return;
+    }
+    c->env.storage->ops->stat(c->env.storage, &stat);
+    p->again |= stat.tombs_owed > 0;
+    if (p->again)
+        c->env.storage->ops->owed(c->env.storage, &p->id, p->again_after.counter ? &p->again_after : NULL, again_each,
+                                  &a);
+    p->again = a.full;
+    if (!a.full) {
+        p->again_after = (struct msgid){.counter = 0};
+        p->again_at_us = now + AGAIN_US;
+    }
+}
+
+void ends_again(struct copies *c, struct cpeer *p)
+{
+    p->again = true;
+    p->again_after = (struct msgid){.counter = 0};
+    p->again_at_us = 0;
+    copies_wake(c, 0);
+}
+
+/* ---- answers */
+
+static void settled_add(struct copies *c, struct cpeer *p, const struct msgid *id)
+{
+    if (!p || !p->up)
+        return;
+    if (!p->settled)
+        p->settled = malloc(WIRE_IDS_MAX * sizeof *p->settled);
+    if (!p->settled)
+        return;
+    if (p->settled_n == 0) {
+        p->settled_since_us = copies_now(c);
+        copies_wake(c, p->settled_since_us + SETTLED_WAIT_US);
+    }
+    p->settled[p->settled_n++] = *id;
+    if (p->settled_n == WIRE_IDS_MAX)
+        settled_send(c, p);
+}
+
+/* Nobody but `from` was owed. */
+static bool owed_only(struct slice owed, const struct storage_id *from)
+{
+    for (size_t i = 0; i + 16 <= owed.n; i += 16)
+        if (memcmp(owed.p + i, from->b, 16) != 0)
+            return false;
+    return true;
+}
+
+static void settled_tell(struct copies *c, struct cpeer *from, const struct msgid *id)
+{
+    struct storage_state st;
+    if (c->env.storage->ops->tomb(c->env.storage, id, &st) < 0 || !owed_only(st.owed, &from->id))
+        return;
+    uint32_t shard = shard_of(c, st.domain);
+    const struct map_shard *s = shard == UINT32_MAX ? NULL : c->shards[shard].map;
+    settled_add(c, from, id);
+    for (uint32_t i = 0; s && i < s->members_n; i++)
+        if (!storage_id_eq(&s->members[i], &from->id))
+            settled_add(c, peer_find(c, &s->members[i]), id);
+    for (uint32_t i = 0; s && i < s->former_n; i++)
+        if (!storage_id_eq(&s->former[i], &from->id))
+            settled_add(c, peer_find(c, &s->former[i]), id);
+}
+
+static void batch_acked(struct copies *c, struct cpeer *p, uint64_t id, uint32_t n)
+{
+    for (uint32_t i = 0; i < p->batches_n; i++) {
+        if (p->batches[i].id != id)
+            continue;
+        if (n < p->batches[i].n) {
+            ends_again(c, p);
+            p->again_at_us = copies_now(c) + LACKING_RETRY_US;
+            compare_missed(c, UINT32_MAX, &p->id);
+        }
+        p->batches_n--;
+        memmove(&p->batches[i], &p->batches[i + 1], (p->batches_n - i) * sizeof p->batches[0]);
+        copies_wake(c, 0);
+        return;
+    }
+}
+
+void ends_ack(struct copies *c, struct cpeer *from, struct slice payload)
+{
+    struct wire_rd r = wire_rd(payload);
+    uint64_t batch = wire_u64(&r);
+    uint32_t n = wire_count(&r, WIRE_IDS_MAX, WIRE_ID_BYTES);
+    if (r.bad) {
+        frame_bad(c, from, "STATE_ACK");
+        return;
+    }
+    struct msgid *ids = malloc((n ? n : 1) * sizeof *ids);
+    if (!ids)
+        return;
+    for (uint32_t i = 0; i < n; i++) {
+        ids[i] = wire_id(&r);
+        settled_tell(c, from, &ids[i]);
+    }
+    if (n)
+        c->env.storage->ops->confirm(c->env.storage, &from->id, ids, n);
+    free(ids);
+    batch_acked(c, from, batch, n);
+}
+
+void ends_settled(struct copies *c, struct cpeer *from, struct slice payload)
+{
+    struct wire_rd r = wire_rd(payload);
+    uint32_t n = wire_count(&r, WIRE_IDS_MAX, WIRE_ID_BYTES);
+    struct msgid *ids = r.bad || n == 0 ? NULL : malloc(n * sizeof *ids);
+    if (r.bad)
+        frame_bad(c, from, "SETTLED");
+    if (!ids)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        ids[i] = wire_id(&r);
+    c->env.storage->ops->settled(c->env.storage, ids, n);
+    free(ids);
+}
+
+/* ---- the rest */
+
+uint64_t ends_acked(const struct cpeer *p)
+{
+    if (p->batches_n)
+        return p->batches[0].last - p->batches[0].n;
+    return p->ends_head ? p->ends_head->seq - 1 : p->ends_queued;
+}
+
+bool ends_quiet(const struct cpeer *p)
+{
+    return p->batches_n == 0 && !p->ends_head;
+}
+
+void ends_down(struct copies *c, struct cpeer *p)
+{
+    (void)c;
+    while (p->ends_head)
+        ends_pop(p);
+    p->batches_n = 0;
+    p->settled_n = 0;
+    p->again = false;
+}
+
+/* A batch that nobody answers although the link stands. */
+static void batch_lost(struct copies *c, struct cpeer *p, uint64_t now)
+{
+    if (p->batches_n && now - p->batches[0].sent_us > ACK_SILENCE_US)
+        batch_acked(c, p, p->batches[0].id, 0);
+}
+
+void ends_tick(struct copies *c, uint64_t now)
+{
+    uint64_t unpushed = 0;
+    for (uint32_t i = 0; i < c->peers_n; i++) {
+        struct cpeer *p = c->peers[i];
+        if (!p->up)
+            continue;
+        batch_lost(c, p, now);
+        again_walk(c, p, now);
+        queue_send(c, p, now);
+        if (p->settled_n && now - p->settled_since_us >= SETTLED_WAIT_US)
+            settled_send(c, p);
+        unpushed += p->ends_n;
+    }
+    c->info.states_unpushed = unpushed;
+}

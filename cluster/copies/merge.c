@@ -1,0 +1,212 @@
+/* merge.c - what became of messages elsewhere, taken in here.
+ *
+ * A STATE is answered with the IDs that are durable here.  -SATCHEL_EBUSY (the relay or an operator holds the message):
+ * tried again for about two seconds, then left out of the answer: the sender still owes it and says it again. */
+#include "cluster/copies/copies_impl.h"
+
+enum { BUSY_RETRY_US = 20000, BUSY_TRIES = 100 };
+
+struct merges {
+    struct dlist link;
+    struct copies *c; /* NULL: copies were closed */
+    struct cpeer *from;
+    uint32_t epoch, pending, n, ok;
+    uint64_t batch, token;
+    uint8_t *bytes; /* what the states' slices lie in */
+    struct msgid *acked;
+    struct merge_op {
+        struct storage_merge m;
+        struct dlist busy; /* in c->busy while it waits to be tried again */
+        struct merges *in;
+        uint32_t tries;
+        uint64_t retry_us;
+    } ops[];
+};
+
+static void merges_free(struct merges *b)
+{
+    dlist_del(&b->link);
+    free(b->acked);
+    free(b->bytes);
+    free(b);
+}
+
+static void merges_answer(struct copies *c, struct merges *b)
+{
+    struct job *j = b->epoch == b->from->epoch && b->token ? job_of(c, b->from, b->token) : NULL;
+    b->from->merges -= b->n;
+    if (b->from->up && b->epoch == b->from->epoch)
+        peer_send(c, b->from, wire_ids_frame(FRAME_STATE_ACK, FRAME_STATE_ACK_VERSION, &b->batch, b->acked, b->ok));
+    if (j) {
+        j->pending--;
+        if (b->ok < b->n)
+            j->res = -SATCHEL_EBUSY;
+        job_step(c, j);
+    }
+    merges_free(b);
+}
+
+static void merge_done(struct storage_merge *m, int res)
+{
+    struct merge_op *o = m->arg;
+    struct merges *b = o->in;
+    struct copies *c = b->c;
+    if (c && res == -SATCHEL_EBUSY && ++o->tries < BUSY_TRIES) {
+        o->retry_us = copies_now(c) + BUSY_RETRY_US;
+        dlist_add(&c->busy, &o->busy);
+        copies_wake(c, o->retry_us);
+        return;
+    }
+    if (res == 0 || res == -SATCHEL_ENOENT)
+        b->acked[b->ok++] = m->st.id;
+    if (--b->pending)
+        return;
+    if (!c) {
+        merges_free(b);
+        return;
+    }
+    sums_dirty(c);
+    merges_answer(c, b);
+}
+
+/* Who is owed, less us and the one who says it. */
+static struct slice owed_else(const struct copies *c, const struct cpeer *from, uint8_t *at, size_t n)
+{
+    size_t out = 0;
+    for (size_t i = 0; i + 16 <= n; i += 16)
+        if (memcmp(at + i, c->cfg.self.b, 16) != 0 && memcmp(at + i, from->id.b, 16) != 0) {
+            memmove(at + out, at + i, 16);
+            out += 16;
+        }
+    return slice_of(at, out);
+}
+
+static struct merges *merges_new(struct copies *c, struct cpeer *from, struct slice bytes, uint32_t n)
+{
+    struct merges *b = calloc(1, sizeof *b + n * sizeof *b->ops);
+    if (!b)
+        return NULL;
+    dlist_init(&b->link);
+    b->bytes = malloc(bytes.n ? bytes.n : 1);
+    b->acked = malloc((n ? n : 1) * sizeof *b->acked);
+    if (!b->bytes || !b->acked) {
+        merges_free(b);
+        return NULL;
+    }
+    memcpy(b->bytes, bytes.p, bytes.n);
+    b->c = c;
+    b->from = from;
+    b->epoch = from->epoch;
+    b->n = b->pending = n;
+    dlist_add(&c->merging, &b->link);
+    return b;
+}
+
+static void merges_start(struct copies *c, struct merges *b)
+{
+    b->from->merges += b->n;
+    for (uint32_t i = 0, n = b->n; i < n; i++) {
+        struct merge_op *o = &b->ops[i];
+        copies_heard(c, o->m.st.arrival_us);
+        c->env.storage->ops->merge(c->env.storage, &o->m);
+    }
+}
+
+static bool merges_parse(struct copies *c, struct merges *b, size_t bytes_n, size_t at)
+{
+    struct wire_rd r = wire_rd(slice_of(b->bytes + at, bytes_n - at));
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct merge_op *o = &b->ops[i];
+        dlist_init(&o->busy);
+        o->in = b;
+        o->m.done = merge_done;
+        o->m.arg = o;
+        wire_state(&r, &o->m.st);
+        if (r.bad)
+            return false;
+        o->m.st.owed = owed_else(c, b->from, b->bytes + (o->m.st.owed.p - b->bytes), o->m.st.owed.n);
+    }
+    return true;
+}
+
+void merge_state(struct copies *c, struct cpeer *from, struct slice payload)
+{
+    struct wire_rd r = wire_rd(payload);
+    uint64_t batch = wire_u64(&r), token = wire_u64(&r);
+    uint32_t n = wire_count(&r, WIRE_STATES_MAX, WIRE_ID_BYTES + 8);
+    if (r.bad) {
+        frame_bad(c, from, "STATE");
+        return;
+    }
+    struct merges *b = from->merges + n <= MERGES_MAX ? merges_new(c, from, payload, n) : NULL;
+    if (!b)
+        return; /* not acked: said again */
+    b->batch = batch;
+    if (!merges_parse(c, b, payload.n, (size_t)(r.p - payload.p))) {
+        frame_bad(c, from, "STATE");
+        merges_free(b);
+        return;
+    }
+    struct job *j = token ? job_of(c, from, token) : NULL;
+    if (j) {
+        b->token = token;
+        j->pending++;
+        j->heard_us = copies_now(c);
+    }
+    if (n) {
+        merges_start(c, b);
+    } else {
+        merges_answer(c, b);
+    }
+}
+
+void merge_one(struct copies *c, struct cpeer *from, const struct storage_state *st, struct job *job)
+{
+    uint8_t text[WIRE_STATE_REC_MAX];
+    struct wire_wr w = wire_wr(text, sizeof text);
+    wire_put_state(&w, st);
+    struct merges *b = w.bad ? NULL : merges_new(c, from, slice_of(text, wire_len(&w)), 1);
+    if (!b || !merges_parse(c, b, wire_len(&w), 0)) {
+        if (b)
+            merges_free(b);
+        return;
+    }
+    if (job) {
+        b->token = job->token;
+        job->pending++;
+    }
+    merges_start(c, b);
+}
+
+void merge_tick(struct copies *c, uint64_t now)
+{
+    struct dlist *it, *tmp;
+    dlist_each(it, tmp, &c->busy)
+    {
+        struct merge_op *o = dlist_of(it, struct merge_op, busy);
+        if (o->retry_us > now) {
+            copies_wake(c, o->retry_us);
+            break;
+        }
+        dlist_del(it);
+        c->env.storage->ops->merge(c->env.storage, &o->m);
+    }
+}
+
+void merge_close(struct copies *c)
+{
+    struct dlist *it, *tmp;
+    dlist_each(it, tmp, &c->busy)
+    {
+        struct merge_op *o = dlist_of(it, struct merge_op, busy);
+        dlist_del(it);
+        o->in->pending--;
+        if (o->in->pending == 0)
+            merges_free(o->in);
+    }
+    dlist_each(it, tmp, &c->merging)
+    {
+        dlist_of(it, struct merges, link)->c = NULL;
+        dlist_del(it);
+    }
+}

@@ -1,0 +1,136 @@
+/* scrub.c - reads what lies here, slowly, so that damage is found while another copy is good.
+ *
+ * A page of messages at a time through all bags, at most scrub_bytes_s; each record is verified by the storage as it is
+ * read.  A damaged one is asked for (WANT) from a member of its shard and put again over the bad one (PUT_REPAIR).
+ *
+ * Diagnostics: copies.damaged (found; with the peer asked), copies.repaired, copies.damaged_alone (nobody to ask). */
+#include "cluster/copies/copies_impl.h"
+
+enum { PAGE = 32, STEP_US = 250000, REPAIRS_MAX = 16, REST_US = 60000000 };
+
+struct scrub {
+    struct {
+        struct msgid id;
+        uint32_t chunks;
+        char domain[256];
+    } page[PAGE];
+    uint32_t n, at, part, repairs;
+    uint8_t cursor[QUEUE_CURSOR_MAX];
+    size_t cursor_n;
+    uint64_t at_us;
+};
+
+static bool page_each(void *arg, const struct queue_entry *e)
+{
+    struct scrub *s = arg;
+    size_t n = e->domain.n < 255 ? e->domain.n : 255;
+    s->page[s->n].id = e->id;
+    s->page[s->n].chunks = e->chunks;
+    memcpy(s->page[s->n].domain, e->domain.p, n);
+    s->page[s->n].domain[n] = 0;
+    return ++s->n < PAGE;
+}
+
+static bool page_fill(struct copies *c, struct scrub *s)
+{
+    s->n = s->at = s->part = 0;
+    c->env.storage->ops->list(c->env.storage, (struct slice){0}, slice_of(s->cursor, s->cursor_n), page_each, s,
+                              s->cursor, &s->cursor_n);
+    return s->n > 0;
+}
+
+/* Bytes that were read. */
+static uint64_t scrub_one(struct copies *c, struct scrub *s)
+{
+    struct record rec;
+    uint64_t bytes = REC_HEADER_BYTES;
+    struct slice domain = slice_str(s->page[s->at].domain);
+    int rc = c->env.storage->ops->read(c->env.storage, &s->page[s->at].id, s->part, &rec);
+    if (rc == 0)
+        bytes = record_size(&rec);
+    else if (rc == -SATCHEL_EDAMAGED)
+        scrub_repair(c, &s->page[s->at].id, domain);
+    if (rc == 0 && s->part < s->page[s->at].chunks) {
+        s->part++;
+    } else {
+        s->part = 0;
+        s->at++;
+    }
+    return bytes;
+}
+
+void scrub_tick(struct copies *c, uint64_t now)
+{
+    struct scrub *s = c->scrub;
+    if (c->cfg.scrub_bytes_s == 0)
+        return;
+    if (!s && !(s = c->scrub = calloc(1, sizeof *s)))
+        return;
+    if (now < s->at_us) {
+        copies_wake(c, s->at_us);
+        return;
+    }
+    s->at_us = now + STEP_US;
+    for (uint64_t read = 0; read < c->cfg.scrub_bytes_s / 4;) {
+        if (s->at == s->n && !page_fill(c, s)) {
+            s->cursor_n = 0;
+            s->at_us = now + REST_US;
+            break;
+        }
+        uint64_t bytes = scrub_one(c, s);
+        read += bytes;
+        c->info.scrubbed_bytes += bytes;
+    }
+    copies_wake(c, s->at_us);
+}
+
+static void repaired(struct copies *c, uint64_t arg, int res)
+{
+    (void)arg;
+    if (c->scrub)
+        c->scrub->repairs--;
+    if (res < 0)
+        return; /* found again in the next pass */
+    c->info.scrub_repaired++;
+    metric_add(M_COPIES_SCRUB_REPAIRED, 1);
+    log_info("copies.repaired", "repaired=%llu", (unsigned long long)c->info.scrub_repaired);
+}
+
+/* A member that is in sync, as far as we know; else one that is linked. */
+static struct cpeer *repairer(struct copies *c, uint32_t shard)
+{
+    struct cpeer *best = NULL;
+    const struct cshard *s = &c->shards[shard];
+    for (uint32_t i = 0; i < s->map->members_n; i++) {
+        struct cpeer *p = peer_find(c, &s->map->members[i]);
+        if (!p || !p->up)
+            continue;
+        if (!best || (s->sync && s->sync[i].synced))
+            best = p;
+    }
+    return best;
+}
+
+void scrub_repair(struct copies *c, const struct msgid *id, struct slice domain)
+{
+    char text[MSGID_TEXT_MAX];
+    uint32_t shard = shard_of(c, domain);
+    struct cpeer *p = shard == UINT32_MAX ? NULL : repairer(c, shard);
+    msgid_format(id, text);
+    if (!c->scrub)
+        c->scrub = calloc(1, sizeof *c->scrub);
+    if (!c->scrub || c->scrub->repairs >= REPAIRS_MAX)
+        return;
+    if (!p || !job_want(c, p, id, 1, true, repaired, 0)) {
+        log_error("copies.damaged_alone", "id=%s remedy=\"bring another node of its shard up; it has a copy\"", text);
+        return;
+    }
+    c->scrub->repairs++;
+    log_warning("copies.damaged", "id=%s asked=%s", text, p->node ? p->node->name : "-");
+}
+
+void scrub_close(struct copies *c)
+{
+    free(c->scrub);
+    c->scrub = NULL;
+}
