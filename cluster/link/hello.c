@@ -66,6 +66,12 @@ int hello_parse(struct slice payload, struct hello *h_r)
 bool hello_agrees(const struct peer_hello *us, const struct peer_hello *they, char *why_r)
 {
     char a[STORAGE_ID_TEXT_MAX], b[STORAGE_ID_TEXT_MAX];
+    if (storage_id_zero(&us->cluster) || storage_id_zero(&they->cluster)) {
+        why_say(why_r,
+                "%s has not read the cluster's map yet: if that lasts, look at its coordination (cluster status)",
+                storage_id_zero(&us->cluster) ? us->name : they->name);
+        return false;
+    }
     if (!storage_id_eq(&us->cluster, &they->cluster)) {
         storage_id_format(&us->cluster, a);
         storage_id_format(&they->cluster, b);

@@ -107,7 +107,7 @@ int sock_connected(int fd)
 
 uint16_t sock_port(int fd)
 {
-    struct sockaddr_storage ss;
+    struct sockaddr_storage ss = {0};
     socklen_t n = sizeof ss;
     if (getsockname(fd, (struct sockaddr *)&ss, &n) < 0)
         return 0;

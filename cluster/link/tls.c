@@ -61,19 +61,21 @@ struct tls_conn {
     X(SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, "the other side speaks no TLS 1.3")                                          \
     X(SSL_R_UNEXPECTED_EOF_WHILE_READING, "closed by the other side")
 
+static const struct tls_remedy {
+    int reason;
+    const char *text;
+} tls_remedies[] = {
+#define X(reason, text) {reason, text},
+    TLS_REMEDIES(X)
+#undef X
+};
+
 static const char *tls_remedy(unsigned long e)
 {
-    if (ERR_GET_LIB(e) != ERR_LIB_SSL)
-        return NULL;
-    switch (ERR_GET_REASON(e)) {
-#define X(reason, text)                                                                                                \
-    case reason:                                                                                                       \
-        return text;
-        TLS_REMEDIES(X)
-#undef X
-    default:
-        return NULL;
-    }
+    for (size_t i = 0; i < sizeof tls_remedies / sizeof *tls_remedies; i++)
+        if (ERR_GET_LIB(e) == ERR_LIB_SSL && ERR_GET_REASON(e) == tls_remedies[i].reason)
+            return tls_remedies[i].text;
+    return NULL;
 }
 
 static const char *tls_error_text(unsigned long e)

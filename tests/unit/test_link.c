@@ -685,6 +685,21 @@ static void other_cluster_is_refused(void **state)
     assert_int_equal(a->ups + b->ups, 0);
 }
 
+static void cluster_may_be_learned_later(void **state)
+{
+    (void)state;
+    struct node *a = node_make("a"), *b = node_make("b");
+    struct storage_id cluster = b->cfg.hello.cluster;
+    memset(b->cfg.hello.cluster.b, 0, 16);
+    node_open(a);
+    node_open(b);
+    node_wants(a, b);
+    node_wants(b, a);
+    until(says(a, b, "has not read the cluster's map"));
+    b->peers->ops->join(b->peers, &cluster);
+    until(a->ups == 1 && b->ups == 1);
+}
+
 static void protocols_must_overlap(void **state)
 {
     (void)state;
@@ -921,6 +936,7 @@ int main(void)
         TEST(other_name_in_certificate_is_refused),
         TEST(unknown_storage_is_refused),
         TEST(other_cluster_is_refused),
+        TEST(cluster_may_be_learned_later),
         TEST(protocols_must_overlap),
         TEST(garbage_on_the_port_is_dropped),
         TEST(idle_strangers_make_room_and_time_out),
