@@ -1,0 +1,919 @@
+/* test_storage.c - the storage door on a spool with its threads and a real disk: puts, ends and tombstones by ID, in
+ * any order; the tap; and the doors of the intake behind a copier. */
+#include "spool/base/err.h"
+#include "spool/base/wire.h"
+#include "spool/copier.h"
+#include "spool/spool.h"
+#include "spool/storage.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char dir[200];
+static const char *const DOMAIN = "a.test";
+static const struct storage_id B = {"bbbbbbbbbbbbbbb"}, C = {"ccccccccccccccc"};
+static uint8_t OWED[32];
+
+/* ---- a spool with its third door */
+
+struct rig {
+    struct spool *s;
+    struct storage *st;
+    struct outlet *o;
+    uint64_t tomb_min_us;
+    uint32_t segment_bytes;
+    struct storage_state taps[64];
+    size_t taps_n;
+};
+
+static struct rig rig;
+
+static void remove_dir(const char *sub)
+{
+    char cmd[600];
+    snprintf(cmd, sizeof cmd, "rm -rf '%s%s'", dir, sub);
+    assert_int_equal(system(cmd), 0);
+}
+
+static void on_tap(void *arg, const struct storage_state *st)
+{
+    struct rig *r = arg;
+    assert_true(r->taps_n < 64);
+    r->taps[r->taps_n++] = *st;
+}
+
+static void rig_open(void)
+{
+    struct spool_config cfg;
+    char why[512] = "";
+    spool_config_init(&cfg, dir);
+    cfg.log.segment_bytes = rig.segment_bytes;
+    cfg.log.spare_segments = 0;
+    cfg.log.reserve_segments = 1;
+    cfg.chunk_bytes = 16 << 10;
+    cfg.queue.tomb_min_us = rig.tomb_min_us;
+    cfg.queue.settle_us = 0;
+    if (spool_open(&rig.s, &cfg, why, sizeof why) < 0)
+        fail_msg("%s", why);
+    assert_int_equal(spool_storage(rig.s, &rig.st), 0);
+    assert_int_equal(spool_outlet(rig.s, &rig.o), 0);
+    rig.st->ops->tap(rig.st, on_tap, &rig);
+}
+
+static void rig_close(void)
+{
+    rig.o->ops->close(&rig.o);
+    rig.st->ops->close(&rig.st);
+    spool_close(&rig.s);
+}
+
+static void rig_reopen(bool lose_index)
+{
+    rig_close();
+    if (lose_index)
+        remove_dir("/index");
+    rig_open();
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "/tmp/satchel-test-storage-%d", getpid());
+    remove_dir("");
+    memcpy(OWED, B.b, 16);
+    memcpy(OWED + 16, C.b, 16);
+    rig = (struct rig){.tomb_min_us = 600000000, .segment_bytes = 256 << 10};
+    rig_open();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rig_close();
+    remove_dir("");
+    return 0;
+}
+
+static void turn(void)
+{
+    rig.st->ops->poll(rig.st);
+    if (rig.st->ops->sleep(rig.st)) {
+        struct pollfd p = {rig.st->fd, POLLIN, 0};
+        poll(&p, 1, 5);
+    }
+    rig.st->ops->poll(rig.st);
+}
+
+/* ---- requests that are waited for */
+
+struct answer {
+    int n, res;
+};
+
+static void put_done(struct storage_put *p, int res)
+{
+    struct answer *a = p->arg;
+    *a = (struct answer){a->n + 1, res};
+}
+
+static void merge_done(struct storage_merge *m, int res)
+{
+    struct answer *a = m->arg;
+    *a = (struct answer){a->n + 1, res};
+}
+
+static int answered(struct answer *a)
+{
+    for (int i = 0; i < 2000 && a->n == 0; i++)
+        turn();
+    assert_int_equal(a->n, 1);
+    return a->res;
+}
+
+static struct msgid id_of(uint64_t n)
+{
+    return (struct msgid){.incarnation = "elsewhere", .counter = n};
+}
+
+static struct record msg_record(uint64_t n, uint32_t rcpts, uint32_t chunks, struct slice body, uint8_t meta_r[1024])
+{
+    struct wire_wr w = wire_wr(meta_r, 1024);
+    meta_put(&w, RT_DOMAIN, slice_str(DOMAIN));
+    meta_put(&w, RT_SENDER, SLICE_LIT("sender@example.net"));
+    for (uint32_t i = 0; i < rcpts; i++)
+        meta_put(&w, RT_RCPT, SLICE_LIT("rcpt@a.test"));
+    if (chunks) {
+        uint8_t v[12];
+        struct wire_wr c = wire_wr(v, sizeof v);
+        wire_put_u32(&c, chunks);
+        wire_put_u64(&c, (uint64_t)chunks * 10);
+        meta_put(&w, RT_CHUNKS, slice_of(v, sizeof v));
+    }
+    return (struct record){.type = REC_MSG,
+                           .flags = chunks ? REC_F_CHUNKED : 0,
+                           .id = id_of(n),
+                           .arrival_us = 1000 + n,
+                           .meta = slice_of(meta_r, wire_len(&w)),
+                           .body = body,
+                           .body_sum = record_body_sum(body)};
+}
+
+static struct record chunk_record(uint64_t n, uint32_t index, uint8_t meta_r[1024])
+{
+    uint8_t v[4];
+    struct wire_wr w = wire_wr(meta_r, 1024), c = wire_wr(v, sizeof v);
+    wire_put_u32(&c, index);
+    meta_put(&w, RT_CHUNK_INDEX, slice_of(v, sizeof v));
+    struct slice body = SLICE_LIT("0123456789");
+    return (struct record){.type = REC_CHUNK,
+                           .id = id_of(n),
+                           .meta = slice_of(meta_r, wire_len(&w)),
+                           .body = body,
+                           .body_sum = record_body_sum(body)};
+}
+
+static int put_record(const struct record *rec, uint32_t flags)
+{
+    struct answer a = {0};
+    struct storage_put p = {.rec = *rec, .flags = flags, .done = put_done, .arg = &a};
+    rig.st->ops->put(rig.st, &p);
+    assert_int_equal(a.n, 0); /* never from within */
+    return answered(&a);
+}
+
+static int put_n(uint64_t n, uint32_t rcpts, uint32_t flags)
+{
+    uint8_t meta[1024];
+    struct record rec = msg_record(n, rcpts, 0, SLICE_LIT("the body"), meta);
+    return put_record(&rec, flags);
+}
+
+/* ends: one letter an item: L live, D delivered, B bounced. */
+static struct msg_state state_of(const char *ends, uint32_t seq)
+{
+    struct msg_state s = {.items = (uint32_t)strlen(ends), .live = (uint32_t)strlen(ends), .seq = seq};
+    for (uint32_t i = 0; i < s.items; i++)
+        state_finish(&s, i, ends[i] == 'D' ? ITEM_DELIVERED : ends[i] == 'B' ? ITEM_BOUNCED : ITEM_LIVE);
+    return s;
+}
+
+static int merge_once(uint64_t n, const char *ends, uint32_t seq, struct slice owed)
+{
+    struct answer a = {0};
+    struct storage_merge m = {.st = {.id = id_of(n),
+                                     .arrival_us = 1000 + n,
+                                     .domain = slice_str(DOMAIN),
+                                     .owed = owed,
+                                     .state = state_of(ends, seq)},
+                              .done = merge_done,
+                              .arg = &a};
+    rig.st->ops->merge(rig.st, &m);
+    return answered(&a);
+}
+
+/* As the cluster does: one that is held is tried again. */
+static int merge_n(uint64_t n, const char *ends, uint32_t seq)
+{
+    int res = -SATCHEL_EBUSY;
+    for (int i = 0; i < 2000 && res == -SATCHEL_EBUSY; i++)
+        res = merge_once(n, ends, seq, slice_of(OWED, sizeof OWED));
+    return res;
+}
+
+/* What the index says, once it has caught up with the log: bounded. */
+static bool live(uint64_t n, struct queue_entry *e_r)
+{
+    char domain[256];
+    struct msgid id = id_of(n);
+    return rig.st->ops->find(rig.st, &id, e_r, domain) == 0;
+}
+
+static bool wait_live(uint64_t n, bool want)
+{
+    struct queue_entry e;
+    for (int i = 0; i < 2000 && live(n, &e) != want; i++)
+        turn();
+    return live(n, &e) == want;
+}
+
+static bool tomb(uint64_t n, struct storage_state *st_r)
+{
+    struct msgid id = id_of(n);
+    return rig.st->ops->tomb(rig.st, &id, st_r) == 0;
+}
+
+static struct storage_stat stat_now(void)
+{
+    struct storage_stat st;
+    rig.st->ops->stat(rig.st, &st);
+    return st;
+}
+
+static void wait_tombs(uint64_t tombs, uint64_t owed)
+{
+    struct storage_stat st = stat_now();
+    for (int i = 0; i < 2000 && (st.tombs != tombs || st.tombs_owed != owed); i++) {
+        turn();
+        st = stat_now();
+    }
+    assert_int_equal(st.tombs, tombs);
+    assert_int_equal(st.tombs_owed, owed);
+}
+
+static bool count_one(void *arg, const struct storage_state *st)
+{
+    assert_int_equal(st->state.live, 0);
+    ++*(size_t *)arg;
+    return true;
+}
+
+static size_t owed_to(const struct storage_id *to)
+{
+    size_t n = 0;
+    rig.st->ops->owed(rig.st, to, NULL, count_one, &n);
+    return n;
+}
+
+/* ---- put */
+
+static bool digest_add(void *arg, const struct queue_entry *e)
+{
+    *(uint64_t *)arg += queue_entry_digest(&e->id, &e->state);
+    return true;
+}
+
+static void check_digest(void)
+{
+    uint64_t sum = 0;
+    struct bag_stat st;
+    rig.st->ops->bag(rig.st, slice_str(DOMAIN), &st); /* settles what is applied */
+    rig.st->ops->list(rig.st, slice_str(DOMAIN), (struct slice){0}, digest_add, &sum, NULL, NULL);
+    assert_int_equal(st.digest, sum);
+}
+
+static void a_put_is_stored_once(void **state)
+{
+    (void)state;
+    struct record rec;
+    struct queue_entry e;
+    struct bag_stat bag;
+    assert_int_equal(put_n(1, 2, 0), 0);
+    assert_true(wait_live(1, true));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(put_n(1, 2, PUT_LAZY), 0);
+    assert_true(live(1, &e));
+    assert_int_equal(e.state.items, 2);
+    assert_int_equal(e.arrival_us, 1001);
+    rig.st->ops->bag(rig.st, slice_str(DOMAIN), &bag);
+    assert_int_equal(bag.messages, 1);
+    assert_int_equal(bag.digest, queue_entry_digest(&e.id, &e.state));
+    assert_int_equal(rig.st->ops->read(rig.st, &e.id, 0, &rec), 0);
+    assert_true(slice_eq(rec.body, SLICE_LIT("the body")));
+    assert_int_equal(rig.st->ops->read(rig.st, &e.id, 1, &rec), -SATCHEL_ENOENT);
+    struct msgid other = id_of(2);
+    assert_int_equal(rig.st->ops->read(rig.st, &other, 0, &rec), -SATCHEL_ENOENT);
+    struct outlet_msg *m;
+    assert_int_equal(rig.o->ops->claim(rig.o, slice_str(DOMAIN), CLAIM_DUE, 0, &m, 1), 1);
+    assert_int_equal(m->rcpts_n, 2);
+    rig.o->ops->release(rig.o, m);
+}
+
+/* Duplicates that are under way at once are one message, wherever its record then lies. */
+static void duplicates_in_flight(void **state)
+{
+    (void)state;
+    uint8_t meta[1024];
+    struct answer a[20] = {0};
+    struct storage_put p[20];
+    for (int i = 0; i < 20; i++) {
+        p[i] = (struct storage_put){
+            .rec = msg_record(1 + (uint64_t)i % 2, 1, 0, SLICE_LIT("x"), meta), .done = put_done, .arg = &a[i]};
+        rig.st->ops->put(rig.st, &p[i]);
+    }
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(answered(&a[i]), 0);
+    assert_true(wait_live(1, true) && wait_live(2, true));
+    assert_int_equal(stat_now().messages, 2);
+    check_digest();
+    assert_int_equal(merge_n(1, "D", 1), 0);
+    assert_int_equal(merge_n(2, "D", 1), 0);
+    rig_reopen(true);
+    assert_int_equal(stat_now().messages, 0);
+    wait_tombs(2, 2);
+}
+
+static void a_message_with_chunks_is_whole_or_refused(void **state)
+{
+    (void)state;
+    uint8_t meta[1024];
+    struct record rec, m = msg_record(1, 1, 3, (struct slice){0}, meta);
+    uint8_t cm[1024];
+    for (uint32_t i = 0; i < 2; i++) {
+        rec = chunk_record(1, i, cm);
+        assert_int_equal(put_record(&rec, 0), 0);
+    }
+    assert_int_equal(put_record(&m, 0), -SATCHEL_ENOENT); /* a part is missing */
+    assert_int_equal(put_record(&m, 0), -SATCHEL_ENOENT);
+    rec = chunk_record(1, 2, cm);
+    assert_int_equal(put_record(&rec, 0), 0);
+    assert_int_equal(put_record(&m, 0), 0);
+    assert_true(wait_live(1, true));
+    assert_int_equal(put_record(&m, 0), 0);
+    struct msgid id = id_of(1);
+    for (uint32_t part = 1; part <= 3; part++) {
+        assert_int_equal(rig.st->ops->read(rig.st, &id, part, &rec), 0);
+        assert_true(slice_eq(rec.body, SLICE_LIT("0123456789")));
+    }
+    assert_int_equal(rig.st->ops->read(rig.st, &id, 4, &rec), -SATCHEL_ENOENT);
+}
+
+/* An ABORT takes away chunks whose message never comes. */
+static void an_abort_forgets_chunks(void **state)
+{
+    (void)state;
+    uint8_t meta[1024];
+    struct record rec = chunk_record(1, 0, meta);
+    assert_int_equal(put_record(&rec, 0), 0);
+    rec = (struct record){.type = REC_ABORT, .id = id_of(1), .body_sum = record_body_sum((struct slice){0})};
+    assert_int_equal(put_record(&rec, 0), 0);
+    rec = msg_record(1, 1, 1, (struct slice){0}, meta);
+    assert_int_equal(put_record(&rec, 0), -SATCHEL_ENOENT);
+}
+
+static void what_does_not_fit_is_refused(void **state)
+{
+    (void)state;
+    uint8_t meta[1024];
+    struct record rec = msg_record(1, 1, 0, SLICE_LIT("x"), meta);
+    rec.copyset = slice_of(OWED, 7);
+    assert_int_equal(put_record(&rec, 0), -SATCHEL_EINVAL);
+    rec.copyset.n = 0;
+    rec.id.counter = 0;
+    assert_int_equal(put_record(&rec, 0), -SATCHEL_EINVAL);
+}
+
+/* ---- ends */
+
+static void ends_are_a_union(void **state)
+{
+    (void)state;
+    struct queue_entry e;
+    struct storage_state st;
+    assert_int_equal(put_n(1, 3, 0), 0);
+    assert_true(wait_live(1, true));
+    assert_int_equal(merge_n(1, "DLL", 4), 0);
+    assert_int_equal(merge_n(1, "LBL", 2), 0); /* older, and yet news */
+    assert_int_equal(merge_n(1, "DLL", 4), 0);
+    for (int i = 0; i < 2000 && live(1, &e) && e.state.live != 1; i++)
+        turn();
+    assert_true(live(1, &e));
+    assert_int_equal(e.state.live, 1);
+    assert_int_equal(state_end(&e.state, 0), ITEM_DELIVERED);
+    assert_int_equal(state_end(&e.state, 1), ITEM_BOUNCED);
+    check_digest();
+    assert_int_equal(merge_n(1, "LL", 9), -SATCHEL_EINVAL);
+    assert_int_equal(merge_n(1, "LLD", 1), 0);
+    assert_true(wait_live(1, false));
+    assert_true(tomb(1, &st));
+    assert_int_equal(st.state.live, 0);
+    assert_int_equal(state_end(&st.state, 1), ITEM_BOUNCED);
+    assert_int_equal(st.arrival_us, 1001);
+    assert_true(slice_eq(st.domain, slice_str(DOMAIN)));
+    assert_true(slice_eq(st.owed, slice_of(OWED, sizeof OWED)));
+    assert_int_equal(merge_n(1, "DDD", 20), 0); /* final is final */
+    assert_true(tomb(1, &st));
+    assert_int_equal(state_end(&st.state, 1), ITEM_BOUNCED);
+    assert_int_equal(rig.taps_n, 0);
+}
+
+static void an_end_may_come_before_its_message(void **state)
+{
+    (void)state;
+    struct storage_state st;
+    assert_int_equal(merge_n(7, "L", 3), -SATCHEL_ENOENT);
+    assert_int_equal(merge_n(7, "D", 3), 0);
+    assert_true(tomb(7, &st) || (turn(), tomb(7, &st)));
+    assert_int_equal(put_n(7, 1, 0), -SATCHEL_EEXIST);
+    assert_int_equal(put_n(7, 1, PUT_REPAIR), -SATCHEL_EEXIST);
+    for (int i = 0; i < 2; i++) {
+        rig_reopen(i == 1);
+        assert_int_equal(put_n(7, 1, 0), -SATCHEL_EEXIST);
+        wait_tombs(1, 1);
+        assert_int_equal(owed_to(&B), 1);
+        assert_int_equal(owed_to(&C), 1);
+        assert_int_equal(owed_to(NULL), 1);
+    }
+}
+
+/* Requests that are sent at once, in an order; what comes of them does not depend on it. */
+enum request { PUT, PUT_AGAIN, END_A, END_B, END_ALL, FORGET, REQUESTS };
+
+struct sent {
+    struct answer a;
+    struct storage_put p;
+    struct storage_merge m;
+    uint8_t meta[1024];
+};
+
+static void send(struct sent *s, enum request what, uint64_t n)
+{
+    static const char *const ends[] = {[END_A] = "DL", [END_B] = "LB", [END_ALL] = "DB"};
+    struct msgid id = id_of(n);
+    s->a = (struct answer){0};
+    if (what == FORGET) {
+        rig.st->ops->forget(rig.st, &id, 1);
+        s->a.n = 1;
+    } else if (what <= PUT_AGAIN) {
+        s->p = (struct storage_put){
+            .rec = msg_record(n, 2, 0, SLICE_LIT("the body"), s->meta), .done = put_done, .arg = &s->a};
+        rig.st->ops->put(rig.st, &s->p);
+    } else {
+        s->m = (struct storage_merge){.st = {.id = id,
+                                             .arrival_us = 1000 + n,
+                                             .domain = slice_str(DOMAIN),
+                                             .owed = slice_of(OWED, sizeof OWED),
+                                             .state = state_of(ends[what], what)},
+                                      .done = merge_done,
+                                      .arg = &s->a};
+        rig.st->ops->merge(rig.st, &s->m);
+    }
+}
+
+static void any_order(uint64_t n, const enum request *order, bool wait_each)
+{
+    static struct sent sent[REQUESTS];
+    for (int i = 0; i < REQUESTS; i++) {
+        send(&sent[i], order[i], n);
+        if (wait_each)
+            answered(&sent[i].a);
+    }
+    for (int i = 0; i < REQUESTS; i++)
+        answered(&sent[i].a);
+    assert_int_equal(merge_n(n, "DB", 9), 0); /* in the end all have said it to the end */
+}
+
+static bool next_order(enum request *order)
+{
+    int i = REQUESTS - 2, k = REQUESTS - 1;
+    while (i >= 0 && order[i] > order[i + 1])
+        i--;
+    if (i < 0)
+        return false;
+    while (order[k] < order[i])
+        k--;
+    enum request t = order[i];
+    order[i] = order[k];
+    order[k] = t;
+    for (int a = i + 1, b = REQUESTS - 1; a < b; a++, b--) {
+        t = order[a];
+        order[a] = order[b];
+        order[b] = t;
+    }
+    return true;
+}
+
+static void every_order_ends_alike(void **state)
+{
+    (void)state;
+    enum request order[REQUESTS] = {PUT, PUT_AGAIN, END_A, END_B, END_ALL, FORGET};
+    uint64_t n = 0;
+    do {
+        n++;
+        any_order(n, order, n % 3 == 0);
+    } while (next_order(order));
+    assert_int_equal(n, 720);
+    for (int i = 0; i < 3; i++) {
+        wait_tombs(n, n);
+        assert_int_equal(stat_now().messages, 0);
+        assert_int_equal(owed_to(&C), n);
+        for (uint64_t k = 1; k <= n; k += 7)
+            assert_int_equal(put_n(k, 2, 0), -SATCHEL_EEXIST);
+        rig_reopen(i == 1);
+    }
+}
+
+/* ---- who is owed */
+
+static void confirmations_settle_a_tombstone(void **state)
+{
+    (void)state;
+    struct msgid ids[10];
+    for (uint64_t i = 0; i < 10; i++) {
+        ids[i] = id_of(i + 1);
+        assert_int_equal(merge_n(i + 1, "D", 1), 0);
+    }
+    wait_tombs(10, 10);
+    rig.st->ops->confirm(rig.st, &B, ids, 5);
+    rig.st->ops->confirm(rig.st, &B, ids, 5); /* twice is once */
+    assert_int_equal(owed_to(&B), 5);
+    assert_int_equal(owed_to(&C), 10);
+    rig.st->ops->confirm(rig.st, &C, ids, 3);
+    wait_tombs(10, 7);
+    rig.st->ops->settled(rig.st, ids + 5, 2);
+    wait_tombs(10, 5);
+    rig_reopen(false); /* a clean end loses nothing of it */
+    wait_tombs(10, 5);
+    rig.st->ops->retire(rig.st, &C);
+    wait_tombs(10, 3);
+    assert_int_equal(owed_to(&C), 0);
+    rig.st->ops->retire(rig.st, &B);
+    wait_tombs(10, 0);
+    rig_reopen(true); /* with the index all is forgotten but the tombstones: they are asked about again */
+    wait_tombs(10, 10);
+}
+
+static void tombstones_expire_in_the_end(void **state)
+{
+    (void)state;
+    struct msgid ids[3] = {id_of(1), id_of(2), id_of(3)};
+    rig.tomb_min_us = 1;
+    rig_reopen(false);
+    for (uint64_t i = 1; i <= 3; i++) {
+        assert_int_equal(put_n(i, 1, 0), 0);
+        assert_true(wait_live(i, true));
+        assert_int_equal(merge_n(i, "D", 1), 0);
+    }
+    wait_tombs(3, 3);
+    rig.st->ops->settled(rig.st, ids, 2);
+    wait_tombs(1, 1);
+    assert_int_equal(owed_to(&B), 1);
+    assert_int_equal(put_n(3, 1, 0), -SATCHEL_EEXIST);
+}
+
+/* ---- forget */
+
+static void a_forgotten_copy_may_come_back(void **state)
+{
+    (void)state;
+    struct msgid ids[3] = {id_of(1), id_of(2), id_of(3)};
+    struct outlet_msg *m;
+    for (uint64_t i = 1; i <= 2; i++) {
+        assert_int_equal(put_n(i, 1, 0), 0);
+        assert_true(wait_live(i, true));
+    }
+    assert_int_equal(rig.o->ops->claim_id(rig.o, &ids[1], &m), 0);
+    assert_int_equal(rig.st->ops->forget(rig.st, ids, 3), 1); /* held and unknown ones stay as they are */
+    assert_true(wait_live(1, false));
+    assert_int_equal(rig.st->ops->forget(rig.st, ids, 1), 0);
+    rig.o->ops->release(rig.o, m);
+    assert_int_equal(put_n(1, 1, 0), 0);
+    assert_true(wait_live(1, true));
+    for (int i = 0; i < 2; i++) {
+        rig_reopen(i == 1);
+        assert_int_equal(stat_now().messages, 2);
+        assert_int_equal(stat_now().tombs, 0);
+    }
+}
+
+/* ---- the tap, with a copier that only knows who holds what */
+
+static size_t two_holders(struct copier *c, struct slice domain, uint8_t *uuids_r, size_t cap)
+{
+    (void)c, (void)domain;
+    struct storage_id self;
+    spool_storage_id(rig.s, &self);
+    assert_true(cap >= 32);
+    memcpy(uuids_r, self.b, 16);
+    memcpy(uuids_r + 16, B.b, 16);
+    return 32;
+}
+
+static void finish(const struct msgid *id, enum item_end first, enum item_end second, const struct outlet_dsn *dsn)
+{
+    struct outlet_msg *m;
+    struct item_result r[2] = {{.item = 0, .end = first}, {.item = 1, .end = second}};
+    for (int i = 0; i < 2; i++)
+        status_set(&r[i].status, 250, 2, 0, 0, "said so");
+    assert_int_equal(rig.o->ops->claim_id(rig.o, id, &m), 0);
+    assert_int_equal(rig.o->ops->finish(rig.o, m, r, 2, 5000, false, dsn), 0);
+}
+
+static void the_tap_tells_each_change_once(void **state)
+{
+    (void)state;
+    const struct copier_ops ops = {.holders = two_holders};
+    struct copier copier = {&ops};
+    uint8_t meta[1024];
+    struct msgid id = id_of(1);
+    struct storage_state st;
+    const struct slice to = SLICE_LIT("sender@example.net");
+    const struct outlet_dsn dsn = {.env = {.domain = SLICE_LIT("b.test"), .rcpts = &to, .rcpts_n = 1},
+                                   .content = SLICE_LIT("it did not work\r\n")};
+    spool_set_copier(rig.s, &copier);
+    struct record rec = msg_record(1, 2, 0, SLICE_LIT("x"), meta);
+    rec.copyset = slice_of(OWED, sizeof OWED); /* B, C */
+    assert_int_equal(put_record(&rec, 0), 0);
+    assert_true(wait_live(1, true));
+    finish(&id, ITEM_LIVE, ITEM_DELIVERED, NULL);
+    for (int i = 0; i < 2000 && rig.taps_n < 1; i++)
+        turn();
+    assert_int_equal(rig.taps_n, 1);
+    assert_int_equal(rig.taps[0].state.live, 1);
+    assert_int_equal(rig.taps[0].state.due_us, 5000);
+    assert_int_equal(rig.taps[0].dsn.counter, 0);
+    finish(&id, ITEM_BOUNCED, ITEM_DELIVERED, &dsn);
+    for (int i = 0; i < 2000 && rig.taps_n < 2; i++)
+        turn();
+    assert_int_equal(rig.taps_n, 2);
+    assert_int_equal(rig.taps[1].state.live, 0);
+    assert_int_equal(rig.taps[1].owed.n, 32);
+    assert_true(rig.taps[1].dsn.counter != 0);
+    assert_int_equal(rig.taps[1].arrival_us, 1001);
+    assert_true(tomb(1, &st));
+    assert_true(slice_eq(st.owed, slice_of(OWED, sizeof OWED)));
+    struct queue_entry e;
+    char domain[256];
+    assert_int_equal(rig.st->ops->find(rig.st, &rig.taps[1].dsn, &e, domain), 0);
+    assert_string_equal(domain, "b.test");
+    rig_reopen(true);
+    wait_tombs(1, 1);
+    assert_int_equal(rig.taps_n, 2); /* a replay is no news */
+}
+
+/* ---- damage */
+
+static void flip(uint64_t pos, uint32_t at)
+{
+    char path[300];
+    uint8_t b;
+    for (int slot = 0; slot < 8; slot++) {
+        snprintf(path, sizeof path, "%s/log/slot-%06d.seg", dir, slot);
+        int fd = open(path, O_RDWR);
+        uint64_t seg = 0;
+        if (fd >= 0 && pread(fd, &seg, 8, 40) == 8 && seg == logpos_seg(pos)) {
+            off_t off = (off_t)logpos_off(pos) + at;
+            assert_int_equal(pread(fd, &b, 1, off), 1);
+            b ^= 1;
+            assert_int_equal(pwrite(fd, &b, 1, off), 1);
+        }
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
+static void a_repair_takes_the_place_of_damage(void **state)
+{
+    (void)state;
+    struct queue_entry e;
+    struct record rec;
+    assert_int_equal(put_n(1, 2, 0), 0);
+    assert_int_equal(put_n(2, 1, 0), 0);
+    assert_true(wait_live(1, true) && wait_live(2, true));
+    assert_int_equal(merge_n(1, "DL", 3), 0);
+    assert_true(live(1, &e));
+    uint64_t pos = e.pos;
+    flip(pos, e.size - 8 - 1); /* in the body, near its end */
+    rig_reopen(false);
+    assert_int_equal(rig.st->ops->read(rig.st, &e.id, 0, &rec), -SATCHEL_EDAMAGED);
+    assert_int_equal(put_n(1, 2, 0), 0); /* is here: changes nothing */
+    assert_int_equal(rig.st->ops->read(rig.st, &e.id, 0, &rec), -SATCHEL_EDAMAGED);
+    assert_int_equal(put_n(1, 2, PUT_REPAIR), 0);
+    for (int i = 0; i < 2000 && live(1, &e) && e.pos == pos; i++)
+        turn();
+    assert_int_equal(rig.st->ops->read(rig.st, &e.id, 0, &rec), 0);
+    assert_true(slice_eq(rec.body, SLICE_LIT("the body")));
+    assert_true(live(1, &e));
+    assert_int_equal(state_end(&e.state, 0), ITEM_DELIVERED); /* what was known of it stays */
+    assert_int_equal(stat_now().messages, 2);
+    check_digest();
+}
+
+/* ---- the intake behind a copier */
+
+struct desk {
+    struct copier copier;
+    struct mailbox box;
+    struct copy_request *held[16];
+    size_t held_n, rings;
+    int admit;
+};
+
+static int desk_admit(struct copier *c, uint64_t size_hint)
+{
+    (void)size_hint;
+    return ((struct desk *)c)->admit;
+}
+
+static void desk_post(struct copier *c, struct copy_request *r)
+{
+    struct desk *d = (struct desk *)c;
+    assert_true(d->held_n < 16);
+    assert_true(slice_eq(r->domain, SLICE_LIT("a.test")) || slice_eq(r->domain, SLICE_LIT("b.test")));
+    assert_int_equal(r->rec.copyset.n, 0);
+    d->held[d->held_n++] = r;
+}
+
+static void desk_ring(struct copier *c)
+{
+    ((struct desk *)c)->rings++;
+}
+
+static const struct copier_ops desk_ops = {desk_admit, desk_post, desk_ring, two_holders};
+
+/* Hands requests [0, n) to this storage with put, as the cluster would, or settles them with an error. */
+static void desk_settle(struct desk *d, int res)
+{
+    for (size_t i = 0; i < d->held_n; i++) {
+        struct copy_request *r = d->held[i];
+        int rc = res;
+        if (res == 0) {
+            struct answer a = {0};
+            struct storage_put p = {.rec = r->rec,
+                                    .body_parts = r->body_parts,
+                                    .body_parts_n = r->body_parts_n,
+                                    .done = put_done,
+                                    .arg = &a};
+            rig.st->ops->put(rig.st, &p);
+            rc = answered(&a);
+        }
+        r->settled(r, rc);
+    }
+    d->held_n = 0;
+    spool_doors_ring(rig.s);
+}
+
+static void committed(void *arg, int res, const struct msgid *ids, size_t n)
+{
+    (void)ids, (void)n;
+    struct answer *a = arg;
+    *a = (struct answer){a->n + 1, res};
+}
+
+static void room(void *arg)
+{
+    ++*(int *)arg;
+}
+
+static struct intake_txn *begin(struct intake *in, size_t domains)
+{
+    static const struct slice rcpt = SLICE_LIT("x@a.test");
+    const struct envelope envs[2] = {{.domain = SLICE_LIT("a.test"), .rcpts = &rcpt, .rcpts_n = 1},
+                                     {.domain = SLICE_LIT("b.test"), .rcpts = &rcpt, .rcpts_n = 1}};
+    struct intake_txn *t;
+    assert_int_equal(in->ops->begin(in, envs, domains, NULL, NULL, &t), 0);
+    return t;
+}
+
+static void the_intake_hands_over_to_the_copier(void **state)
+{
+    (void)state;
+    struct desk d = {.copier = {&desk_ops}};
+    struct intake *in;
+    struct answer a = {0};
+    static uint8_t body[40000];
+    int rooms = 0;
+    spool_set_copier(rig.s, &d.copier);
+    assert_int_equal(spool_intake(rig.s, &in), 0);
+    struct intake_txn *t = begin(in, 2);
+    assert_int_equal(in->ops->append(t, slice_of(body, 10), room, &rooms), 0);
+    assert_int_equal(in->ops->commit(t, committed, &a), 0);
+    in->ops->poll(in);
+    assert_int_equal(d.held_n, 2);
+    assert_int_equal(d.rings, 1);
+    assert_true(d.held[0]->rec.arrival_us && d.held[1]->rec.arrival_us > d.held[0]->rec.arrival_us);
+    assert_true(in->ops->sleep(in));
+    desk_settle(&d, 0);
+    struct pollfd p = {in->fd, POLLIN, 0};
+    assert_int_equal(poll(&p, 1, 0), 1); /* the door was woken */
+    in->ops->poll(in);
+    assert_int_equal(a.n, 1);
+    assert_int_equal(a.res, 0);
+
+    /* a long body: chunks first, then the message */
+    a = (struct answer){0};
+    t = begin(in, 1);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(in->ops->append(t, slice_of(body, 10000), room, &rooms), 0);
+    assert_int_equal(in->ops->commit(t, committed, &a), 0);
+    assert_int_equal(d.held_n, 3);
+    assert_int_equal(d.held[0]->rec.type, REC_CHUNK);
+    assert_int_equal(d.held[2]->rec.type, REC_MSG);
+    desk_settle(&d, 0);
+    in->ops->poll(in);
+    assert_int_equal(a.res, 0);
+
+    /* too late: the error has a name of its own, and what was stored is to be forgotten */
+    a = (struct answer){0};
+    t = begin(in, 1);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(in->ops->append(t, slice_of(body, 10000), room, &rooms), 0);
+    assert_int_equal(in->ops->commit(t, committed, &a), 0);
+    desk_settle(&d, -SATCHEL_EAGAIN);
+    in->ops->poll(in);
+    assert_int_equal(a.res, -SATCHEL_ECOPIES);
+    assert_int_equal(d.held_n, 1);
+    assert_int_equal(d.held[0]->rec.type, REC_ABORT);
+    assert_int_equal(d.held[0]->rec.arrival_us, 0);
+    desk_settle(&d, 0);
+
+    /* a chunk that is too late fails the body, and does not make it wait */
+    t = begin(in, 1);
+    assert_int_equal(in->ops->append(t, slice_of(body, 16000), room, &rooms), 0);
+    assert_int_equal(in->ops->append(t, slice_of(body, 16000), room, &rooms), 0);
+    assert_int_equal(in->ops->append(t, slice_of(body, 16000), room, &rooms), 0);
+    assert_int_equal(in->ops->append(t, slice_of(body, 16000), room, &rooms), -SATCHEL_EAGAIN);
+    desk_settle(&d, -SATCHEL_EAGAIN);
+    in->ops->poll(in);
+    assert_int_equal(rooms, 1);
+    assert_int_equal(in->ops->append(t, slice_of(body, 10), room, &rooms), -SATCHEL_ECOPIES);
+    in->ops->abort(t);
+    in->ops->poll(in);
+    desk_settle(&d, 0);
+
+    d.admit = -SATCHEL_EAGAIN;
+    assert_int_equal(in->ops->admit(in, 0), -SATCHEL_EAGAIN);
+    in->ops->close(&in);
+    assert_int_equal(stat_now().messages, 3);
+}
+
+static void observed_arrivals_are_behind(void **state)
+{
+    (void)state;
+    struct desk d = {.copier = {&desk_ops}};
+    struct intake *in;
+    struct answer a = {0};
+    uint64_t far = clock_wall_us(clock_system()) + 3600000000ull;
+    spool_set_copier(rig.s, &d.copier);
+    assert_int_equal(spool_intake(rig.s, &in), 0);
+    rig.st->ops->observe(rig.st, far);
+    rig.st->ops->observe(rig.st, 5);
+    struct intake_txn *t = begin(in, 1);
+    assert_int_equal(in->ops->commit(t, committed, &a), 0);
+    assert_int_equal(d.held[0]->rec.arrival_us, far + 1);
+    desk_settle(&d, -SATCHEL_EFULL);
+    in->ops->poll(in);
+    assert_int_equal(a.res, -SATCHEL_EFULL);
+    in->ops->close(&in);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        T(a_put_is_stored_once),
+        T(duplicates_in_flight),
+        T(a_message_with_chunks_is_whole_or_refused),
+        T(an_abort_forgets_chunks),
+        T(what_does_not_fit_is_refused),
+        T(ends_are_a_union),
+        T(an_end_may_come_before_its_message),
+        T(every_order_ends_alike),
+        T(confirmations_settle_a_tombstone),
+        T(tombstones_expire_in_the_end),
+        T(a_forgotten_copy_may_come_back),
+        T(the_tap_tells_each_change_once),
+        T(a_repair_takes_the_place_of_damage),
+        T(the_intake_hands_over_to_the_copier),
+        T(observed_arrivals_are_behind),
+#undef T
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
