@@ -275,6 +275,8 @@ static const char *remedy_of(CURLcode code)
 static void why_set(struct etcd_http_req *r, CURLcode code)
 {
     const char *words = r->error[0] ? r->error : curl_easy_strerror(code);
+    if (code == CURLE_SEND_FAIL_REWIND) /* curl's words for not being able to send it again */
+        words = "connection lost before an answer came";
     if (r->too_big)
         snprintf(r->why, sizeof r->why, "answer over %u MiB", ETCD_HTTP_ANSWER_MAX_BYTES >> 20);
     else
