@@ -213,14 +213,16 @@ static int pool_plan(const struct assign_input *in, const struct map_pool *pool,
     p.cand_of = calloc(nodes, sizeof *p.cand_of);
     p.zone_getters = calloc(nodes, sizeof *p.zone_getters);
     p.scores = calloc(nodes, sizeof *p.scores);
+    p.via = calloc(nodes, sizeof *p.via);
     p.places = calloc(pool->shards, sizeof *p.places);
     p.ranked = calloc(pool->shards, sizeof *p.ranked);
-    bool memory = p.cands && p.cand_of && p.zone_getters && p.scores && p.places && p.ranked;
+    bool memory = p.cands && p.cand_of && p.zone_getters && p.scores && p.via && p.places && p.ranked;
     int res = memory ? pool_assign(in, &p, want_r, stat) : -SATCHEL_ENOMEM;
     free(p.cands);
     free(p.cand_of);
     free(p.zone_getters);
     free(p.scores);
+    free(p.via);
     free(p.places);
     free(p.ranked);
     return res;

@@ -79,6 +79,7 @@ static void keep(struct plan *p, uint32_t shard)
     struct place *at = &p->places[shard];
     uint16_t stay[MEMBERS_MAX];
     uint8_t n = stayers(p, shard, stay);
+    at->owner = plan_cand(p, &plan_shard(p, shard)->owner);
     uint32_t doubles = doubles_allowed(p, stay, n);
     for (uint8_t i = 0; i < n && at->members_n < p->copies; i++)
         if (!zone_in(p, at, p->cands[stay[i]].zone, CAND_NONE))
@@ -226,7 +227,8 @@ static bool swap_fits(const struct plan *p, const struct place *at, uint16_t fro
            zone_in(p, at, p->cands[from].zone, from);
 }
 
-/* The member that lies highest above its share. */
+/* The member that lies highest above its share, the owner only where no other does: its going costs a hand-over, too.
+ */
 static uint16_t donor(const struct plan *p, const struct place *at, uint16_t to)
 {
     uint16_t best = CAND_NONE;
@@ -234,7 +236,9 @@ static uint16_t donor(const struct plan *p, const struct place *at, uint16_t to)
     for (uint8_t i = 0; i < at->members_n; i++) {
         const struct cand *c = &p->cands[at->members[i]];
         double over = c->load / (c->share + 1e-9);
-        if (!c->gets || over <= most || !swap_fits(p, at, at->members[i], to))
+        if (!c->gets || over <= 1 || !swap_fits(p, at, at->members[i], to))
+            continue;
+        if (best != CAND_NONE && best != at->owner && (over <= most || at->members[i] == at->owner))
             continue;
         best = at->members[i];
         most = over;
@@ -279,22 +283,31 @@ static uint16_t taker(const struct plan *p, uint32_t shard, uint16_t from)
     return best;
 }
 
-static bool push(struct plan *p, uint16_t from)
+static bool push_some(struct plan *p, uint16_t from, uint32_t n, bool owned)
 {
     struct cand *c = &p->cands[from];
     bool moved = false;
-    if (!c->gets || !fair_over(c->load, c->share))
-        return false;
-    uint32_t n = rank(p, from, true);
     while (n-- > 0 && c->load > fair_ceil(c->share)) {
         uint32_t shard = p->ranked[n].shard;
-        uint16_t to = taker(p, shard, from);
+        struct place *at = &p->places[shard];
+        uint16_t to = place_has(at, from) && (at->owner == from) == owned ? taker(p, shard, from) : CAND_NONE;
         if (to == CAND_NONE)
             continue;
-        place_swap(p, &p->places[shard], from, to);
+        place_swap(p, at, from, to);
         moved = true;
     }
     return moved;
+}
+
+/* First of shards that others own. */
+static bool push(struct plan *p, uint16_t from)
+{
+    const struct cand *c = &p->cands[from];
+    if (!c->gets || !fair_over(c->load, c->share))
+        return false;
+    uint32_t n = rank(p, from, true);
+    bool moved = push_some(p, from, n, false);
+    return push_some(p, from, n, true) || moved;
 }
 
 static void balance(struct plan *p)

@@ -28,6 +28,7 @@ struct plan {
     struct place *places;
     double *scores;        /* scratch, one a candidate */
     struct ranked *ranked; /* scratch, one a shard */
+    uint32_t *via;         /* scratch, one a candidate */
     uint32_t cands_n, getters_n, zones_n;
     uint16_t *zone_getters; /* of each zone */
     uint32_t copies;

@@ -98,6 +98,46 @@ static bool pull(struct plan *p, uint16_t to)
     return moved;
 }
 
+/* For each candidate a shard that it stores and whose owner has more than its share; UINT32_MAX: none. */
+static void via_find(struct plan *p)
+{
+    for (uint32_t i = 0; i < p->cands_n; i++)
+        p->via[i] = UINT32_MAX;
+    for (uint32_t s = 0; s < p->pool->shards; s++) {
+        const struct place *at = &p->places[s];
+        if (at->owner == CAND_NONE || !p->cands[at->owner].gets ||
+            p->cands[at->owner].owned <= p->cands[at->owner].owns)
+            continue;
+        for (uint8_t i = 0; i < at->members_n; i++)
+            if (at->members[i] != at->owner && p->cands[at->members[i]].gets)
+                p->via[at->members[i]] = s;
+    }
+}
+
+/* Through one between: nodes of one zone share no shard, so what one has too much can reach the other only so. */
+static bool pull_through(struct plan *p, uint16_t to)
+{
+    struct cand *c = &p->cands[to];
+    bool moved = false;
+    if (!c->gets || !fair_short(c->owned, c->owns))
+        return false;
+    via_find(p);
+    for (uint32_t s = 0; s < p->pool->shards && c->owned + 1 <= c->owns; s++) {
+        struct place *at = &p->places[s];
+        uint16_t between = at->owner;
+        if (between == CAND_NONE || between == to || p->via[between] == UINT32_MAX || !place_has(at, to))
+            continue;
+        struct place *from = &p->places[p->via[between]];
+        p->via[between] = UINT32_MAX;
+        if (from->owner == between || p->cands[from->owner].owned <= p->cands[from->owner].owns)
+            continue;
+        hand(p, from, between);
+        hand(p, at, to);
+        moved = true;
+    }
+    return moved;
+}
+
 static uint16_t taker(const struct plan *p, const struct place *at)
 {
     uint16_t best = CAND_NONE;
@@ -134,6 +174,9 @@ static void balance(struct plan *p)
         moved = false;
         for (uint32_t i = 0; i < p->cands_n; i++)
             moved |= pull(p, (uint16_t)i);
+        for (uint32_t i = 0; i < p->cands_n; i++)
+            while (pull_through(p, (uint16_t)i))
+                moved = true;
         for (uint32_t i = 0; i < p->cands_n; i++)
             moved |= push(p, (uint16_t)i);
     }

@@ -145,7 +145,7 @@ static void decode(struct mapper *m)
 {
     size_t n;
     int64_t rev;
-    char why[256] = "no memory";
+    char why[256] = "no memory", quoted[300];
     const struct cmap *now = NULL;
     struct coord_kv *all = parts_join(m, &n, &rev);
     int res = all ? cmap_decode(all, n, rev, &now, why) : -SATCHEL_ENOMEM;
@@ -154,9 +154,9 @@ static void decode(struct mapper *m)
         publish(m, now);
     else
         log_error("map.refused",
-                  "rev=%lld why=\"%s\" remedy=\"correct that key in coordination; until then the map before "
+                  "rev=%lld why=%s remedy=\"correct that key in coordination; until then the map before "
                   "it is used\"",
-                  (long long)rev, why);
+                  (long long)rev, log_quote(slice_str(why), quoted, sizeof quoted));
 }
 
 /* ---- rounds */
