@@ -480,7 +480,7 @@ void copies_close(struct copies **cp)
     free(c->shards);
     free(c->peers);
     sums_drop(c);
-    slots_free(&c->slots);
+    slots_drop(&c->slots);
     free(c);
     *cp = NULL;
 }

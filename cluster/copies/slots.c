@@ -52,7 +52,7 @@ void slots_del(struct slots *s, uint64_t token)
     s->free[s->free_n++] = i;
 }
 
-void slots_free(struct slots *s)
+void slots_drop(struct slots *s)
 {
     free(s->at);
     free(s->gens);

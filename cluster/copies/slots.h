@@ -17,4 +17,4 @@ uint64_t slots_add(struct slots *s, void *what);
 /* NULL: over, or never was. */
 void *slots_get(const struct slots *s, uint64_t token);
 void slots_del(struct slots *s, uint64_t token);
-void slots_free(struct slots *s);
+void slots_drop(struct slots *s);
