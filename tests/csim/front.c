@@ -100,6 +100,7 @@ static void send_chunk(struct front_job *j, struct node *n)
     uint8_t value[4];
     struct wire_wr v = wire_wr(value, sizeof value);
     wire_put_u32(&v, j->sent);
+    meta_put(&w, RT_DOMAIN, q->req.domain);
     meta_put(&w, RT_CHUNK_INDEX, slice_of(value, sizeof value));
     q->req.rec.meta = slice_of(q->meta, wire_len(&w));
     request_body(q, (uint64_t)j->sent * LETTER_CHUNK_BYTES, letter_chunk_bytes(j->letter, j->sent));
@@ -118,13 +119,22 @@ static void send_message(struct front_job *j, struct node *n)
     request_send(q, n);
 }
 
+static void send_abort(struct front_job *j, struct node *n)
+{
+    struct request *q = request_new(j, REC_ABORT);
+    struct wire_wr w = wire_wr(q->meta, sizeof q->meta);
+    meta_put(&w, RT_DOMAIN, q->req.domain);
+    q->req.rec.meta = slice_of(q->meta, wire_len(&w));
+    request_send(q, n);
+}
+
 static void job_go_on(struct front_job *j, struct node *n)
 {
     if (j->over)
         return;
     if (j->failed && !j->aborted) {
         j->aborted = true;
-        request_send(request_new(j, REC_ABORT), n);
+        send_abort(j, n);
         job_say(j, false);
         j->over = true;
         return;

@@ -453,14 +453,8 @@ static void op_close(struct peers **pp)
     *pp = NULL;
 }
 
-static void op_join(struct peers *peers, const struct storage_id *cluster)
-{
-    ((struct port *)peers)->hello.cluster = *cluster;
-}
-
 static const struct peers_ops sim_ops = {
     .send = op_send,
-    .join = op_join,
     .want = op_want,
     .join = op_join,
     .info = op_info,

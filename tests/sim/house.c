@@ -40,7 +40,7 @@ static struct house_job *jobs_pop(struct house_jobs *l)
 
 static struct sim_msg *job_msg(const struct house_job *j)
 {
-    return ledger_find(j->h->ledger, &j->entry->rec.id);
+    return j->h->ledger ? ledger_find(j->h->ledger, &j->entry->rec.id) : NULL;
 }
 
 /* ---- into the log */
@@ -78,7 +78,8 @@ static void entry_done(struct seglog_entry *e, int res)
     if (simdisk_dead(h->sd))
         history_fail("a dead machine reported success");
     check_platter(h, e);
-    ledger_durable(h->ledger, &e->rec);
+    if (h->ledger)
+        ledger_durable(h->ledger, &e->rec);
     if (e->rec.type == REC_MSG && job_msg(j)) /* the moment of the 250 */
         job_msg(j)->acked = true;
 }
@@ -237,6 +238,11 @@ static bool busy(const struct house *h)
     return h->waiting.head || h->taken.head || h->settled.head || h->frees_n > 0;
 }
 
+bool house_idle(const struct house *h)
+{
+    return !busy(h);
+}
+
 void house_settle(struct house *h)
 {
     for (int i = 0; i < 3000; i++) {
@@ -268,7 +274,7 @@ bool house_fenced(const struct house *h)
 static int port_append(void *ctx, struct seglog_entry *e)
 {
     struct house *h = ctx;
-    struct sim_msg *m = ledger_find(h->ledger, &e->rec.id);
+    struct sim_msg *m = h->ledger ? ledger_find(h->ledger, &e->rec.id) : NULL;
     bool ends = !(e->rec.flags & REC_F_MOVED) && (e->rec.type == REC_DONE || e->rec.type == REC_DEFER);
     int res = house_append(h, e);
     trace("queue appends type %u flags %x msg %d: %d", e->rec.type, e->rec.flags, m ? (int)m->number : -1, res);
@@ -288,8 +294,17 @@ static void port_free(void *ctx, uint64_t seg)
 
 static void port_ready(void *ctx, struct slice domain)
 {
-    (void)ctx;
+    const struct house *h = ctx;
     trace("ready %.*s", SLICE_FMT(domain));
+    if (h->ready)
+        h->ready(h->arg, domain);
+}
+
+static void port_changed(void *ctx, const struct storage_state *st)
+{
+    const struct house *h = ctx;
+    if (h->changed)
+        h->changed(h->arg, st);
 }
 
 /* ---- a life */
@@ -313,13 +328,13 @@ static void replay_damaged(void *arg, uint64_t pos, uint64_t bytes)
 static int recover(struct house *h)
 {
     struct seglog_replay replay = {replay_record, replay_damaged, h};
-    struct queue_port port = {port_append, port_free, port_ready, h, NULL};
+    struct queue_port port = {port_append, port_free, port_ready, h, port_changed};
     struct disk *d = simdisk_disk(h->sd);
     const struct clock *clock = simdisk_clock(h->sd);
     h->damaged_n = 0;
     int res = segread_open(&h->queue_reader, d);
     res = res ? res : segread_open(&h->reader, d);
-    res = res ? res : queue_open(&h->q, &h->queue_config, h->ix, clock, h->queue_reader, &port);
+    res = res ? res : queue_open(&h->q, &h->queue_config, h->ix, h->clock ? h->clock : clock, h->queue_reader, &port);
     uint64_t from = res == 0 ? queue_applied(h->q) : 0;
     res = res ? res : seglog_open(&h->log, &h->log_config, d, clock, &replay, from, &h->open);
     trace("open from %llx: %d, next %llx, torn %llu, salvaged %llu, damaged %llu", (unsigned long long)from, res,
@@ -333,14 +348,16 @@ static int recover(struct house *h)
 
 int house_boot(struct house *h)
 {
-    ledger_life(h->ledger);
+    if (h->ledger)
+        ledger_life(h->ledger);
     int res = recover(h);
     if (simdisk_dead(h->sd))
         return -SATCHEL_EIO;
     if (res != 0)
         return res;
     twin_check(h);
-    ledger_check(h->ledger, h->q);
+    if (h->ledger)
+        ledger_check(h->ledger, h->q);
     return 0;
 }
 

@@ -17,12 +17,17 @@ struct house_jobs {
 };
 
 struct house {
-    struct ledger *ledger;
+    struct ledger *ledger; /* NULL: somebody else judges (tests/csim) */
     struct simdisk *sd;
     struct rng *rng;
     struct seglog_config log_config;
     struct queue_config queue_config;
     uint32_t lag_percent; /* how often a turn leaves durable records unapplied */
+    /* Of a storage with copies elsewhere; NULL: nobody asks. */
+    const struct clock *clock; /* the queue's; NULL: the disk's */
+    void (*ready)(void *arg, struct slice domain);
+    void (*changed)(void *arg, const struct storage_state *st);
+    void *arg;
 
     struct index *ix;
     struct seglog *log;
@@ -57,5 +62,7 @@ void house_turn(struct house *h, uint64_t wait_us);
 void house_settle(struct house *h);
 /* One step of reclaim; true: there is more to do. */
 bool house_reclaim(struct house *h, bool pressure);
+/* Nothing waits, is in the log, or is to be applied. */
+bool house_idle(const struct house *h);
 /* The log took no more after an error of the disk. */
 bool house_fenced(const struct house *h);

@@ -29,7 +29,7 @@ struct simdisk {
     struct disk disk, view; /* as the process sees it; the platter */
     struct clock clock;
     struct rng rng;
-    uint64_t now_us, capacity;
+    uint64_t now_us, capacity, slow_us;
     struct simfile files[FILES_MAX];
     uint32_t files_n;
     struct flight ios[IOS_MAX];
@@ -190,7 +190,7 @@ static void op_submit(struct disk *d, struct disk_io *io)
     assert(s->dead || io->off + io->n <= s->files[io->file].size);
     effect(s);
     uint64_t latency = 40 + rng_below(&s->rng, rng_below(&s->rng, 8) ? 200 : 5000);
-    s->ios[s->ios_n++] = (struct flight){io, s->now_us + latency};
+    s->ios[s->ios_n++] = (struct flight){io, s->now_us + latency + s->slow_us};
 }
 
 static struct disk_io *flight_take(struct simdisk *s, uint32_t i)
@@ -531,6 +531,16 @@ struct disk *simdisk_disk(struct simdisk *s)
 struct disk *simdisk_platter(struct simdisk *s)
 {
     return &s->view;
+}
+
+uint64_t simdisk_next_us(const struct simdisk *s)
+{
+    return s->ios_n > 0 ? s->ios[flight_first(s)].due_us : UINT64_MAX;
+}
+
+void simdisk_slow(struct simdisk *s, uint64_t us)
+{
+    s->slow_us = us;
 }
 
 void simdisk_arm(struct simdisk *s, const struct simdisk_plan *plan)

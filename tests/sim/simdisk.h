@@ -40,6 +40,11 @@ struct disk *simdisk_platter(struct simdisk *s);
 const struct clock *simdisk_clock(struct simdisk *s);
 void simdisk_sleep(struct simdisk *s, uint64_t us);
 
+/* Boot clock at which the next write lands; UINT64_MAX: none is in flight. */
+uint64_t simdisk_next_us(const struct simdisk *s);
+/* Every write takes so much longer from now on. */
+void simdisk_slow(struct simdisk *s, uint64_t us);
+
 /* Starts counting effects anew under this plan. */
 void simdisk_arm(struct simdisk *s, const struct simdisk_plan *plan);
 uint64_t simdisk_effects(const struct simdisk *s);
