@@ -68,7 +68,7 @@ static void peer_dial(struct peer *p, struct links *ls, struct rng *rng, uint64_
 {
     const struct sock_addr *to = &p->found.addrs[p->tried++];
     char at[SOCK_TEXT_MAX], why[WHY_MAX];
-    int fd = sock_connect(to);
+    int fd = link_sock_connect(to);
     tls_refresh(ls->tls);
     p->dial = fd < 0 ? NULL : link_new(ls, fd, true, to);
     if (p->dial) {

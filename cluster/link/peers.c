@@ -380,7 +380,7 @@ static void peers_accept(struct peers_tls *p)
         if (fd < 0)
             return;
         peers_make_room(p);
-        sock_tune(fd);
+        link_sock_tune(fd);
         struct link *l = link_new(&p->ls, fd, false, &from);
         if (l)
             link_work(l);
@@ -524,7 +524,7 @@ static int peers_prepare(struct peers_tls *p, const struct peers_tls_config *cfg
     int rc = tls_open(&p->ls.tls, cfg->ca, cfg->cert, cfg->key, p->ls.clock, why_r);
     if (rc < 0)
         return rc;
-    p->listener = sock_listen(cfg->listen, why_r);
+    p->listener = link_sock_listen(cfg->listen, why_r);
     if (p->listener < 0)
         return p->listener;
     p->ls.epoll = p->base.fd = epoll_create1(EPOLL_CLOEXEC);
@@ -567,5 +567,5 @@ int peers_tls_open(struct peers **p_r, const struct peers_tls_config *cfg, const
 
 uint16_t peers_tls_port(const struct peers *p)
 {
-    return sock_port(((const struct peers_tls *)p)->listener);
+    return link_sock_port(((const struct peers_tls *)p)->listener);
 }

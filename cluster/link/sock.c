@@ -57,7 +57,7 @@ static const char *sock_listen_remedy(int rc)
     }
 }
 
-int sock_listen(const char *address, char *why_r)
+int link_sock_listen(const char *address, char *why_r)
 {
     char host[SOCK_HOST_MAX], port[SOCK_PORT_MAX];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV}, *ai;
@@ -79,18 +79,18 @@ int sock_listen(const char *address, char *why_r)
     return fd;
 }
 
-void sock_tune(int fd)
+void link_sock_tune(int fd)
 {
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* links gather what they send themselves */
 }
 
-int sock_connect(const struct sock_addr *a)
+int link_sock_connect(const struct sock_addr *a)
 {
     int fd = socket(a->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    sock_tune(fd);
+    link_sock_tune(fd);
     if (connect(fd, (const struct sockaddr *)&a->ss, a->n) == 0 || errno == EINPROGRESS || errno == EINTR)
         return fd;
     int err = errno;
@@ -105,14 +105,17 @@ int sock_connected(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0 ? -errno : -err;
 }
 
-uint16_t sock_port(int fd)
+uint16_t link_sock_port(int fd)
 {
-    struct sockaddr_storage ss = {0};
-    socklen_t n = sizeof ss;
-    if (getsockname(fd, (struct sockaddr *)&ss, &n) < 0)
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } at = {0};
+    socklen_t n = sizeof at;
+    if (getsockname(fd, &at.any, &n) < 0)
         return 0;
-    return ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
-                                          : ((struct sockaddr_in *)&ss)->sin_port);
+    return ntohs(at.any.sa_family == AF_INET6 ? at.in6.sin6_port : at.in.sin_port);
 }
 
 void sock_format(const struct sock_addr *a, char text_r[SOCK_TEXT_MAX])

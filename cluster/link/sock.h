@@ -20,13 +20,13 @@ struct sock_addr {
 /* "host:port", "[v6]:port", "*:port".  0 or -SATCHEL_EINVAL. */
 int sock_split(const char *address, char host_r[SOCK_HOST_MAX], char port_r[SOCK_PORT_MAX]);
 /* The socket; "*" listens for both families.  Negative: error, with the remedy in why_r (WHY_MAX bytes). */
-int sock_listen(const char *address, char *why_r);
+int link_sock_listen(const char *address, char *why_r);
 /* A connection on its way (it is there when the socket is writable), or a negative error. */
-int sock_connect(const struct sock_addr *a);
+int link_sock_connect(const struct sock_addr *a);
 /* What became of it: 0 or a negative error. */
 int sock_connected(int fd);
 /* What every connection wants; accepted ones too. */
-void sock_tune(int fd);
-uint16_t sock_port(int fd);
+void link_sock_tune(int fd);
+uint16_t link_sock_port(int fd);
 /* "192.0.2.1:7400", "[2001:db8::1]:7400" */
 void sock_format(const struct sock_addr *a, char text_r[SOCK_TEXT_MAX]);
