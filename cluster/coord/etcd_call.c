@@ -201,6 +201,14 @@ static void call_compacted(struct etcd_call *c, const struct etcd_reply *r)
     call_wait(c);
 }
 
+static void call_denied(struct etcd_call *c, struct etcd_reply *r)
+{
+    struct etcd_reply told = *r;
+    snprintf(told.why, sizeof told.why, "%.100s: let user %.40s read and write keys below %.60s", r->why,
+             c->e->user ? c->e->user : "(none)", (const char *)c->e->prefix.p);
+    call_end(c, -SATCHEL_EBUSY, &told);
+}
+
 static void call_decide(struct etcd_call *c, struct etcd_reply *r, bool sent)
 {
     switch (r->outcome) {
@@ -218,7 +226,7 @@ static void call_decide(struct etcd_call *c, struct etcd_reply *r, bool sent)
         call_compacted(c, r);
         break;
     case ETCD_DENIED:
-        call_end(c, -SATCHEL_EBUSY, r);
+        call_denied(c, r);
         break;
     case ETCD_NO_LEASE:
         call_end(c, -SATCHEL_ENOENT, r);

@@ -253,23 +253,19 @@ static enum etcd_http_end end_of(const struct etcd_http_req *r, CURLcode code)
     return ETCD_HTTP_UNREACHABLE;
 }
 
-static const char *remedy_of(CURLcode code)
+static const char *remedy_of(CURLcode code, const char *words)
 {
-    switch (code) {
-    case CURLE_COULDNT_RESOLVE_HOST:
-        return "check the endpoint's name";
-    case CURLE_COULDNT_CONNECT:
-        return "is etcd running there, and the port open?";
-    case CURLE_OPERATION_TIMEDOUT:
-        return "is the machine up, and its etcd not overloaded?";
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CACERT_BADFILE:
+    /* A refused client certificate shows late, as a failed read. */
+    if (strstr(words, "SSL certificate") || strstr(words, "alert") || code == CURLE_SSL_CONNECT_ERROR ||
+        code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_CACERT_BADFILE || code == CURLE_PEER_FAILED_VERIFICATION)
         return "check the CA, certificate and key for etcd on both sides";
-    default:
-        return "look at etcd's log there";
-    }
+    if (code == CURLE_COULDNT_RESOLVE_HOST)
+        return "check the endpoint's name";
+    if (code == CURLE_COULDNT_CONNECT)
+        return "is etcd running there, and the port open?";
+    if (code == CURLE_OPERATION_TIMEDOUT)
+        return "is the machine up, and its etcd not overloaded?";
+    return "look at etcd's log there";
 }
 
 static void why_set(struct etcd_http_req *r, CURLcode code)
@@ -280,7 +276,7 @@ static void why_set(struct etcd_http_req *r, CURLcode code)
     if (r->too_big)
         snprintf(r->why, sizeof r->why, "answer over %u MiB", ETCD_HTTP_ANSWER_MAX_BYTES >> 20);
     else
-        snprintf(r->why, sizeof r->why, "%s: %s", words, remedy_of(code));
+        snprintf(r->why, sizeof r->why, "%s: %s", words, remedy_of(code, words));
 }
 
 static void req_end(struct etcd_http *h, struct etcd_http_req *r, CURLcode code)
