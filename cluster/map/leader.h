@@ -33,7 +33,7 @@ void leader_on_change(struct leader *l, void (*changed)(void *arg), void *arg);
 void leader_lease(struct leader *l, int64_t lease);
 void leader_map(struct leader *l, const struct cmap *map);
 /* An owner's word on its shard at this epoch: bit i of synced: members[i] has everything.  Comes in frames from peers
- * or from our own owner core; forgotten when the epoch or the members change. */
+ * or from our own owner core; forgotten when the epoch changes or a member leaves. */
 void leader_report(struct leader *l, uint32_t shard, uint64_t epoch, uint32_t members_hash, uint32_t synced);
 /* Of the member list, so that a report is not taken for another list. */
 uint32_t leader_members_hash(const struct map_shard *s);

@@ -90,10 +90,11 @@ static enum leader_step create(const struct step_input *in, struct map_shard *af
     return STEP_CREATE;
 }
 
-/* In sync weighs most, then being wanted as the owner, then not being drained; then the order of members. */
+/* Among those in sync the wanted owner, then one that is not being drained.  Where nothing is known of any, the order
+ * of members decides: who joined last, and may have least, is last. */
 static int fitness(const struct step_input *in, const struct storage_id *id)
 {
-    return 4 * in_sync(in, id) + 2 * storage_id_eq(id, &in->want->owner) + stays(in, id);
+    return in_sync(in, id) ? 4 + 2 * storage_id_eq(id, &in->want->owner) + stays(in, id) : 0;
 }
 
 static const struct storage_id *successor(const struct step_input *in)

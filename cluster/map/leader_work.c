@@ -11,12 +11,24 @@
 
 #define BATCHES_MAX 8
 
+/* A report of fewer members holds for those when others joined behind them. */
+static bool report_fits(const struct map_shard *s, const struct shard_note *n)
+{
+    struct map_shard first = {.members_n = s->members_n};
+    memcpy(first.members, s->members, sizeof first.members);
+    if (!n->report_synced || n->report_epoch != s->epoch)
+        return false;
+    for (; first.members_n; first.members_n--)
+        if (leader_members_hash(&first) == n->report_hash)
+            return true;
+    return false;
+}
+
 struct step_input leader_input(const struct leader *l, uint32_t i)
 {
     const struct map_shard *s = &l->map->shards[i];
-    const struct shard_note *n = &l->notes[i];
-    bool fits = s->epoch == n->report_epoch && n->report_synced && leader_members_hash(s) == n->report_hash;
-    return (struct step_input){l->map, s, &l->want[i], fits ? n->report_synced : 0};
+    bool fits = report_fits(s, &l->notes[i]);
+    return (struct step_input){l->map, s, &l->want[i], fits ? l->notes[i].report_synced : 0};
 }
 
 /* ---- answers */
