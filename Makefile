@@ -76,9 +76,10 @@ include tests/smtp/rules.mk tests/sim/rules.mk tests/ledger/rules.mk bench/rules
 
 # ---- run it.  What is installed first changes what pkg-config says: hence a make of its own for the build
 .PHONY: run
-run: deps
+run:
+	$(Q)scripts/install-deps $(if $(NODES),cluster,build)
 	$(Q)$(MAKE) --no-print-directory all
-	$(Q)scripts/run
+	$(Q)$(if $(NODES),scripts/run-cluster $(NODES),scripts/run)
 
 .PHONY: demo
 demo: deps-test

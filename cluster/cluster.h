@@ -51,8 +51,7 @@ bool cluster_owns(struct cluster *c, struct slice domain);
 
 struct cluster_status {
     struct node_info node;
-    uint64_t now_us;   /* boot clock of the times in it */
-    char refused[256]; /* why this node takes no part; empty: it does */
+    uint64_t now_us; /* boot clock of the times in it */
 };
 int cluster_status(struct cluster *c, struct cluster_status *st_r);
 

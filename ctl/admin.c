@@ -24,25 +24,39 @@ static const struct route {
     const char *method, *path; /* one `*` stands for one part of the path, which goes to request.name */
     admin_handler *handle;
     bool open; /* on TCP too */
+    enum admin_about about;
+    bool waits; /* may wait for other nodes: must not keep the others from the outlet door, and does not use it */
 } routes[] = {
-    {"GET", "/", admin_page_get, true},
-    {"GET", "/metrics", admin_metrics_get, true},
-    {"GET", "/health", admin_health_get, true},
-    {"GET", "/v1/status", admin_status_get, true},
-    {"POST", "/v1/reload", admin_reload_post, false},
-    {"GET", "/v1/domains", admin_domains_get, false},
-    {"POST", "/v1/domains", admin_domains_post, false},
-    {"GET", "/v1/domains/*", admin_domain_get, false},
-    {"PUT", "/v1/domains/*", admin_domain_put, false},
-    {"DELETE", "/v1/domains/*", admin_domain_delete, false},
-    {"POST", "/v1/domains/*/hold", admin_domain_hold, false},
-    {"POST", "/v1/domains/*/release", admin_domain_release, false},
-    {"GET", "/v1/queue", admin_queue_get, false},
-    {"DELETE", "/v1/queue", admin_queue_delete, false},
-    {"POST", "/v1/queue/flush", admin_queue_flush, false},
-    {"GET", "/v1/queue/*", admin_message_get, false},
-    {"GET", "/v1/queue/*/content", admin_message_content, false},
-    {"DELETE", "/v1/queue/*", admin_message_delete, false},
+    {"GET", "/", admin_page_get, true, ABOUT_NODE, false},
+    {"GET", "/metrics", admin_metrics_get, true, ABOUT_NODE, false},
+    {"GET", "/health", admin_health_get, true, ABOUT_NODE, false},
+    {"GET", "/v1/status", admin_status_get, true, ABOUT_NODE, false},
+    {"POST", "/v1/reload", admin_reload_post, false, ABOUT_NODE, false},
+    {"GET", "/v1/domains", admin_domains_get, false, ABOUT_NODE, false},
+    {"POST", "/v1/domains", admin_domains_post, false, ABOUT_NODE, true},
+    {"GET", "/v1/domains/*", admin_domain_get, false, ABOUT_DOMAIN, false},
+    {"PUT", "/v1/domains/*", admin_domain_put, false, ABOUT_NODE, true},
+    {"DELETE", "/v1/domains/*", admin_domain_delete, false, ABOUT_NODE, true},
+    {"POST", "/v1/domains/*/hold", admin_domain_hold, false, ABOUT_NODE, true},
+    {"POST", "/v1/domains/*/release", admin_domain_release, false, ABOUT_NODE, true},
+    {"GET", "/v1/queue", admin_queue_get, false, ABOUT_BAG, false},
+    {"DELETE", "/v1/queue", admin_queue_delete, false, ABOUT_BAG, false},
+    {"POST", "/v1/queue/flush", admin_queue_flush, false, ABOUT_BAG, false},
+    {"GET", "/v1/queue/*", admin_message_get, false, ABOUT_MESSAGE, false},
+    {"GET", "/v1/queue/*/content", admin_message_content, false, ABOUT_MESSAGE, false},
+    {"DELETE", "/v1/queue/*", admin_message_delete, false, ABOUT_MESSAGE, false},
+    {"GET", "/v1/cluster", admin_cluster_get, false, ABOUT_NODE, true},
+    {"GET", "/v1/cluster/settings", admin_settings_get, false, ABOUT_NODE, true},
+    {"PUT", "/v1/cluster/settings", admin_settings_put, false, ABOUT_NODE, true},
+    {"GET", "/v1/nodes", admin_nodes_get, false, ABOUT_NODE, true},
+    {"GET", "/v1/nodes/*", admin_node_get, false, ABOUT_NODE, true},
+    {"DELETE", "/v1/nodes/*", admin_node_delete, false, ABOUT_NODE, true},
+    {"POST", "/v1/nodes/*/cordon", admin_node_cordon, false, ABOUT_NODE, true},
+    {"POST", "/v1/nodes/*/drain", admin_node_drain, false, ABOUT_NODE, true},
+    {"POST", "/v1/nodes/*/undrain", admin_node_undrain, false, ABOUT_NODE, true},
+    {"GET", "/v1/shards", admin_shards_get, false, ABOUT_NODE, true},
+    {"GET", "/v1/shards/*", admin_shard_get, false, ABOUT_NODE, true},
+    {"POST", "/v1/shards/*/move", admin_shard_move, false, ABOUT_NODE, true},
 };
 
 /* What `*` stands for goes to name_r (ADMIN_NAME_MAX). */
@@ -98,6 +112,20 @@ static bool host_is_loopback(const char *host)
     return inet_pton(AF_INET6, p.host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
+/* TCP's routes touch no door, and a request that waits for other nodes must not keep those out that they wait for. */
+static enum MHD_Result request_answer(struct admin_request *r, const struct route *route)
+{
+    enum MHD_Result answered;
+    if (admin_elsewhere(r, route->about, &answered))
+        return answered;
+    if (route->waits || !r->trusted)
+        return route->handle(r);
+    pthread_mutex_lock(&r->a->outlet_lock);
+    answered = route->handle(r);
+    pthread_mutex_unlock(&r->a->outlet_lock);
+    return answered;
+}
+
 static enum MHD_Result request_route(struct admin_request *r, const char *method, const char *path)
 {
     bool other_method;
@@ -115,7 +143,9 @@ static enum MHD_Result request_route(struct admin_request *r, const char *method
         return admin_reply_error(r, MHD_HTTP_NOT_FOUND, "nothing is served at this path", "see docs/admin-api.md");
     if (r->body_too_big)
         return admin_reply_error(r, MHD_HTTP_CONTENT_TOO_LARGE, "the request is too large", "send at most 256 KiB");
-    return route->handle(r);
+    r->method = method;
+    r->url = path;
+    return request_answer(r, route);
 }
 
 /* ---- requests, as libmicrohttpd hands them over: once to begin, then pieces of the body, then once to answer */
@@ -192,10 +222,14 @@ __attribute__((format(printf, 2, 0))) static void mhd_log(void *arg, const char 
 
 /* ---- listeners */
 
+/* In a cluster each request through the socket has a thread of its own: some wait for other nodes, which may wait for
+ * us. */
 static struct MHD_Daemon *daemon_start(struct admin *a, int fd, MHD_AccessHandlerCallback handle)
 {
-    return MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, handle,
-                            a, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+    bool waits = a->deps.cluster && handle == unix_handle;
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ERROR_LOG;
+    return MHD_start_daemon(flags | (waits ? MHD_USE_THREAD_PER_CONNECTION : MHD_USE_EPOLL), 0, NULL, NULL, handle, a,
+                            MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
                             MHD_OPTION_NOTIFY_COMPLETED, request_done, a, MHD_OPTION_CONNECTION_LIMIT,
                             (unsigned)CONNECTIONS_LIMIT, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S,
                             MHD_OPTION_END);
@@ -304,12 +338,15 @@ int admin_open(struct admin **a_r, const struct admin_deps *deps, const struct s
     if (!a || !(a->hostname = strdup(settings->hostname)))
         abort();
     a->deps = *deps;
+    pthread_mutex_init(&a->outlet_lock, NULL);
     admin_reload(a, settings);
     int res = rates_open(&a->rates, rate_counters, RATE_COUNT, deps->clock);
     if (res < 0)
         snprintf(why_r, cap, "cannot start a thread: %s", satchel_strerror(res));
     else
         res = listeners_open(a, settings, why_r, cap);
+    if (res == 0 && deps->cluster)
+        cluster_serve(deps->cluster, admin_serve, a);
     if (res < 0)
         admin_close(&a);
     else
@@ -327,6 +364,8 @@ void admin_close(struct admin **a_r)
     struct admin *a = *a_r;
     if (!a)
         return;
+    if (a->deps.cluster)
+        cluster_serve(a->deps.cluster, NULL, NULL);
     if (a->unix_daemon)
         MHD_stop_daemon(a->unix_daemon);
     if (a->tcp_daemon)
@@ -334,6 +373,7 @@ void admin_close(struct admin **a_r)
     if (a->socket_path)
         unlink(a->socket_path);
     rates_close(&a->rates);
+    pthread_mutex_destroy(&a->outlet_lock);
     free(a->socket_path);
     free(a->hostname);
     free(a);

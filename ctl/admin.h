@@ -6,9 +6,10 @@
  * On TCP a request whose Host is not loopback is refused, so that a web page cannot reach it under a name of its own.
  * Errors are JSON: {"error": "what", "remedy": "what to do"}.
  *
- * Thread: admin_open, admin_reload and admin_close from the composition root.  The socket has one thread of its own,
- * the only one that uses `outlet`; TCP has another, which reads counters only. */
+ * Thread: admin_open, admin_reload and admin_close from the composition root.  The socket has one thread of its own
+ * (in a cluster one a request, and a lock around `outlet`); TCP has another, which reads counters only. */
 #pragma once
+#include "cluster/cluster.h"
 #include "dataplane/conf/settings.h"
 #include "dataplane/relay/relay.h"
 #include "spool/spool.h"
@@ -18,8 +19,9 @@ struct admin;
 struct admin_deps {
     struct spool *spool;
     struct domains *domains;
-    struct relay *relay;   /* NULL: nothing is relayed */
-    struct outlet *outlet; /* a door of the admin's own; closed by the caller after admin_close */
+    struct relay *relay;     /* NULL: nothing is relayed */
+    struct cluster *cluster; /* NULL: this node alone */
+    struct outlet *outlet;   /* a door of the admin's own; closed by the caller after admin_close */
     const struct clock *clock;
     uint64_t started_us;               /* wall clock */
     void (*request_reload)(void *arg); /* as SIGHUP does; NULL: there is none */

@@ -180,6 +180,9 @@ static enum MHD_Result change_refused(struct admin_request *r, int res, const ch
         return not_served(r);
     case -SATCHEL_EINVAL:
         return admin_reply_error(r, MHD_HTTP_BAD_REQUEST, why, "correct the value and send it again");
+    case -SATCHEL_EAGAIN:
+    case -SATCHEL_ESHUT:
+        return admin_reply_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, why, "see `satchelctl cluster status`");
     default:
         return admin_reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR, why,
                                  "nothing was changed; see to the data directory and send it again");
@@ -189,8 +192,10 @@ static enum MHD_Result change_refused(struct admin_request *r, int res, const ch
 /* Durable, seen by everyone, told to the relay. */
 static enum MHD_Result domain_change(struct admin_request *r, const struct domain *dom, bool replace, const char *verb)
 {
-    char why[256];
-    int res = domains_set(r->a->deps.domains, dom, replace, why);
+    char why[CLUSTER_WHY_MAX];
+    struct admin *a = r->a;
+    int res = a->deps.cluster ? cluster_domain_set(a->deps.cluster, dom, replace, why)
+                              : domains_set(a->deps.domains, dom, replace, why);
     if (res < 0)
         return change_refused(r, res, why);
     log_info("admin.domain", "domain=%s change=%s", dom->name, verb);
@@ -241,9 +246,11 @@ enum MHD_Result admin_domain_put(struct admin_request *r)
 
 enum MHD_Result admin_domain_delete(struct admin_request *r)
 {
-    char why[256];
+    char why[CLUSTER_WHY_MAX];
     struct bag_stat st;
-    int res = domains_remove(r->a->deps.domains, slice_str(r->name), why);
+    struct admin *a = r->a;
+    int res = a->deps.cluster ? cluster_domain_remove(a->deps.cluster, slice_str(r->name), why)
+                              : domains_remove(a->deps.domains, slice_str(r->name), why);
     if (res < 0)
         return change_refused(r, res, why);
     log_info("admin.domain", "domain=%s change=removed", r->name);

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <microhttpd.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 #define ADMIN_BODY_MAX (256u * 1024) /* of a request */
@@ -19,12 +20,14 @@ struct admin {
     char *hostname, *socket_path;
     atomic_uint_fast64_t keep_s; /* of a domain that does not say */
     struct rates *rates;
+    pthread_mutex_t outlet_lock; /* one request at a time uses the outlet door */
     struct MHD_Daemon *unix_daemon, *tcp_daemon;
 };
 
 struct admin_request {
     struct admin *a;
     struct MHD_Connection *c;
+    const char *method, *url;  /* as they came */
     bool trusted;              /* came through the socket */
     char name[ADMIN_NAME_MAX]; /* the part of the path that the route leaves open */
     char *body;                /* NUL-terminated, NULL: none */
@@ -62,6 +65,26 @@ struct admin_health_info {
 const struct admin_health_info *admin_health(struct admin *a, const struct spool_info *info);
 
 admin_handler admin_metrics_get, admin_health_get, admin_status_get, admin_reload_post;
+
+/* ---- admin_route.c */
+
+/* What a request is about says which node answers it. */
+enum admin_about {
+    ABOUT_NODE,    /* this node, or ?node= */
+    ABOUT_DOMAIN,  /* the domain in the path: who owns its bag */
+    ABOUT_BAG,     /* the domain in ?domain=, if any */
+    ABOUT_MESSAGE, /* the message in the path */
+};
+/* true: another node answered it, or could not. */
+bool admin_elsewhere(struct admin_request *r, enum admin_about about, enum MHD_Result *answered_r);
+/* For cluster_serve. */
+int admin_serve(void *admin, const char *method, const char *path, const char *body, struct cluster_answer *answer_r);
+
+/* ---- admin_cluster.c */
+admin_handler admin_cluster_get, admin_settings_get, admin_settings_put;
+admin_handler admin_nodes_get, admin_node_get, admin_node_delete;
+admin_handler admin_node_cordon, admin_node_drain, admin_node_undrain;
+admin_handler admin_shards_get, admin_shard_get, admin_shard_move;
 
 /* ---- admin_page.c */
 admin_handler admin_page_get;

@@ -15,6 +15,46 @@ enum {
     DELETE_MOST = 1024, /* of one request: others wait meanwhile */
 };
 
+/* ---- names of bags */
+
+struct names {
+    char **v;
+    size_t n, cap;
+};
+
+static void names_add(void *arg, struct slice domain, const struct bag_stat *st)
+{
+    struct names *names = arg;
+    (void)st;
+    if (names->n == names->cap) {
+        names->cap = names->cap ? names->cap * 2 : 64;
+        names->v = realloc(names->v, names->cap * sizeof *names->v);
+        if (!names->v)
+            abort();
+    }
+    names->v[names->n] = strndup((const char *)domain.p, domain.n);
+    if (!names->v[names->n++])
+        abort();
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void names_sort(struct names *names)
+{
+    if (names->n)
+        qsort(names->v, names->n, sizeof *names->v, by_text);
+}
+
+static void names_free(struct names *names)
+{
+    for (size_t i = 0; i < names->n; i++)
+        free(names->v[i]);
+    free(names->v);
+}
+
 /* ---- listing */
 
 struct page {
@@ -58,50 +98,85 @@ static json_t *cursor_json(const uint8_t *cursor, size_t n)
     return json_string(text);
 }
 
+static json_t *cursor_in_json(const char *bag, const uint8_t *cursor, size_t n)
+{
+    json_t *inner = cursor_json(cursor, n), *j = json_sprintf("%s/%s", bag, json_string_value(inner));
+    json_decref(inner);
+    return j;
+}
+
+/* The list is given away. */
+static enum MHD_Result page_reply(struct admin_request *r, struct page *p, int res, json_t *next)
+{
+    if (res == 0)
+        return admin_reply_json(r, MHD_HTTP_OK, json_pack("{so so}", "messages", p->list, "next", next));
+    json_decref(p->list);
+    json_decref(next);
+    return admin_reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR, satchel_strerror(res),
+                             "see the log; `satchelctl spool check` examines a stopped node");
+}
+
+static enum MHD_Result bad_cursor(struct admin_request *r, struct page *p)
+{
+    json_decref(p->list);
+    return admin_reply_error(r, MHD_HTTP_BAD_REQUEST, "after: not a cursor", "pass the `next` of the page before");
+}
+
+/* One bag, or all of this node. */
+static enum MHD_Result list_here(struct admin_request *r, struct page *p, const char *domain, const char *after)
+{
+    uint8_t cursor[QUEUE_CURSOR_MAX];
+    size_t cursor_n = 0;
+    if (after && !cursor_decode(after, cursor, &cursor_n))
+        return bad_cursor(r, p);
+    int res = spool_list(r->a->deps.spool, slice_str(domain ? domain : ""), slice_of(cursor, cursor_n), page_add, p,
+                         cursor, &cursor_n);
+    bool more = res == 0 && json_array_size(p->list) == p->limit;
+    return page_reply(r, p, res, more ? cursor_json(cursor, cursor_n) : json_null());
+}
+
+/* All bags that this node owns; copies of other nodes' bags are theirs to show.  The cursor is the bag's name, a slash,
+ * and the cursor in it. */
+static enum MHD_Result list_owned(struct admin_request *r, struct page *p, const char *after)
+{
+    uint8_t cursor[QUEUE_CURSOR_MAX];
+    size_t cursor_n = 0, from_n = after ? strcspn(after, "/") : 0;
+    struct names names = {0};
+    json_t *next = NULL;
+    int res = 0;
+    if (after && (!after[from_n] || !cursor_decode(after + from_n + 1, cursor, &cursor_n)))
+        return bad_cursor(r, p);
+    spool_bags(r->a->deps.spool, names_add, &names);
+    names_sort(&names);
+    for (size_t i = 0; i < names.n && res == 0 && !next; i++) {
+        int before = after ? strncmp(names.v[i], after, from_n) : 1;
+        bool same = before == 0 && names.v[i][from_n] == 0;
+        if (before < 0 || !cluster_owns(r->a->deps.cluster, slice_str(names.v[i])))
+            continue;
+        cursor_n = same ? cursor_n : 0;
+        res = spool_list(r->a->deps.spool, slice_str(names.v[i]), slice_of(cursor, cursor_n), page_add, p, cursor,
+                         &cursor_n);
+        if (json_array_size(p->list) == p->limit)
+            next = cursor_in_json(names.v[i], cursor, cursor_n);
+    }
+    names_free(&names);
+    return page_reply(r, p, res, next ? next : json_null());
+}
+
 enum MHD_Result admin_queue_get(struct admin_request *r)
 {
     const char *domain = admin_arg(r, "domain"), *after = admin_arg(r, "after");
-    uint8_t cursor[QUEUE_CURSOR_MAX];
-    size_t cursor_n = 0;
     struct page p = {.a = r->a};
     enum MHD_Result answered;
     if (!admin_arg_number(r, "limit", QUEUE_PAGE, QUEUE_PAGE_MOST, &p.limit, &answered))
         return answered;
-    if (after && !cursor_decode(after, cursor, &cursor_n))
-        return admin_reply_error(r, MHD_HTTP_BAD_REQUEST, "after: not a cursor", "pass the `next` of the page before");
     p.list = json_array();
-    int res = spool_list(r->a->deps.spool, slice_str(domain ? domain : ""), slice_of(cursor, cursor_n), page_add, &p,
-                         cursor, &cursor_n);
-    if (res < 0) {
-        json_decref(p.list);
-        return admin_reply_error(r, MHD_HTTP_INTERNAL_SERVER_ERROR, satchel_strerror(res),
-                                 "see the log; `satchelctl spool check` examines a stopped node");
-    }
-    json_t *next = json_array_size(p.list) == p.limit ? cursor_json(cursor, cursor_n) : json_null();
-    return admin_reply_json(r, MHD_HTTP_OK, json_pack("{so so}", "messages", p.list, "next", next));
+    if (r->a->deps.cluster && (!domain || !*domain) && !admin_arg(r, "copies"))
+        return list_owned(r, &p, after);
+    return list_here(r, &p, domain, after);
 }
 
 /* ---- flushing */
-
-struct names {
-    char **v;
-    size_t n, cap;
-};
-
-static void names_add(void *arg, struct slice domain, const struct bag_stat *st)
-{
-    struct names *names = arg;
-    (void)st;
-    if (names->n == names->cap) {
-        names->cap = names->cap ? names->cap * 2 : 64;
-        names->v = realloc(names->v, names->cap * sizeof *names->v);
-        if (!names->v)
-            abort();
-    }
-    names->v[names->n] = strndup((const char *)domain.p, domain.n);
-    if (!names->v[names->n++])
-        abort();
-}
 
 static uint64_t bag_flush(struct admin *a, struct slice domain)
 {
@@ -117,11 +192,9 @@ static uint64_t all_flush(struct admin *a)
     struct names names = {0};
     uint64_t n = 0;
     spool_bags(a->deps.spool, names_add, &names);
-    for (size_t i = 0; i < names.n; i++) {
+    for (size_t i = 0; i < names.n; i++)
         n += bag_flush(a, slice_str(names.v[i]));
-        free(names.v[i]);
-    }
-    free(names.v);
+    names_free(&names);
     return n;
 }
 

@@ -152,6 +152,24 @@ int client_call(struct client *c, const char *method, const char *path, const js
     return res;
 }
 
+int client_raw(struct client *c, const char *method, const char *path, const char *body, struct client_answer *answer_r,
+               char *why_r)
+{
+    struct answer a = {0};
+    long status = 0;
+    char *type = NULL;
+    int res = perform(c, method, path, body, &a, why_r);
+    curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(c->curl, CURLINFO_CONTENT_TYPE, &type);
+    if (status == 0) {
+        free(a.text);
+        return res;
+    }
+    *answer_r = (struct client_answer){
+        .status = (uint32_t)status, .type = strdup(type ? type : ""), .body = a.text ? a.text : strdup(""), .n = a.n};
+    return answer_r->type && answer_r->body ? 0 : -SATCHEL_ENOMEM;
+}
+
 int client_fetch(struct client *c, const char *path, FILE *out, char *why_r)
 {
     struct answer a = {.out = out};

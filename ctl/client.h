@@ -21,5 +21,15 @@ int client_call(struct client *c, const char *method, const char *path, const js
 /* The answer's bytes as they come, to `out`; nothing is written for an error. */
 int client_fetch(struct client *c, const char *path, FILE *out, char *why_r);
 
+/* An answer as it came, whatever its status. */
+struct client_answer {
+    uint32_t status;
+    char *type, *body; /* malloc'ed */
+    size_t n;
+};
+/* body: text or NULL.  An error is one of reaching the daemon. */
+int client_raw(struct client *c, const char *method, const char *path, const char *body, struct client_answer *answer_r,
+               char *why_r);
+
 /* Percent-escapes text for a path or a query; the caller frees it with free(). */
 char *client_escape(const char *text);

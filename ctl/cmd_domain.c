@@ -71,6 +71,8 @@ static int options_put(const struct ctl *c, json_t *dom)
     if (json_array_size(primaries) > 0)
         json_object_set(dom, "primaries", primaries);
     json_decref(primaries);
+    if (ctl_given(c, "pool"))
+        json_object_set_new(dom, "pool", json_string(ctl_given(c, "pool")));
     if (ctl_given(c, "order"))
         json_object_set_new(dom, "order", json_string(ctl_given(c, "order")));
     int code = keep_put(c, dom);

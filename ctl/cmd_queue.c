@@ -15,13 +15,13 @@ enum { PAGE = 1000, LIMIT_PRESET = 100 };
 /* ---- list */
 
 /* One page; json: the messages are gathered in `all`, otherwise printed. Returns how many, -1: it is said why.
- * after: the cursor, replaced by the next one; NULL at the end. */
-static int64_t page_get(struct ctl *c, uint64_t limit, char **after, json_t **messages_r)
+ * node: whose bags; NULL: whoever owns the domain.  after: the cursor, replaced by the next one; NULL at the end. */
+static int64_t page_get(struct ctl *c, const char *node, uint64_t limit, char **after, json_t **messages_r)
 {
     char *domain = client_escape(c->words_n ? c->words[0] : "");
     json_t *page = ctl_call(c, "GET",
-                            ctl_path("/v1/queue?limit=%" PRIu64 "%s%s%s%s", limit, *domain ? "&domain=" : "", domain,
-                                     **after ? "&after=" : "", *after),
+                            ctl_path("/v1/queue?limit=%" PRIu64 "%s%s%s%s%s%s", limit, *domain ? "&domain=" : "",
+                                     domain, **after ? "&after=" : "", *after, node ? "&node=" : "", node ? node : ""),
                             NULL);
     free(domain);
     free(*after);
@@ -65,45 +65,80 @@ static void page_print(const json_t *messages)
     table_print(&t);
 }
 
-static int list_end(const struct ctl *c, json_t *all, uint64_t shown, const char *after)
+/* One walk through the bags of a node, or of one domain. */
+struct listing {
+    json_t *all;
+    uint64_t limit, shown;
+    bool more;
+};
+
+static bool list_node(struct ctl *c, const char *node, struct listing *l)
 {
-    if (!ctl_json(c, all) && shown == 0)
+    char *after = strdup("");
+    json_t *messages;
+    while (after && l->shown < l->limit) {
+        uint64_t left = l->limit - l->shown;
+        int64_t n = page_get(c, node, left < PAGE ? left : PAGE, &after, &messages);
+        if (n < 0)
+            return false;
+        l->shown += (uint64_t)n;
+        if (c->json)
+            json_array_extend(l->all, messages);
+        else if (n > 0)
+            page_print(messages);
+        json_decref(messages);
+    }
+    l->more = l->more || after;
+    free(after);
+    return true;
+}
+
+/* Each live node of a cluster shows the bags that it owns. */
+static bool list_nodes(struct ctl *c, const json_t *nodes, struct listing *l)
+{
+    size_t i;
+    json_t *n;
+    json_array_foreach(nodes, i, n)
+    {
+        if (json_is_true(json_object_get(n, "live")) && !list_node(c, json_text(n, "name"), l))
+            return false;
+    }
+    return true;
+}
+
+static bool list_all(struct ctl *c, struct listing *l)
+{
+    json_t *answer = NULL;
+    char why[CLIENT_WHY_MAX];
+    bool domain = c->words_n > 0;
+    if (!domain && client_call(ctl_client(c), "GET", "/v1/nodes?local=1", NULL, &answer, why) == 0) {
+        bool ok = list_nodes(c, json_object_get(answer, "nodes"), l);
+        json_decref(answer);
+        return ok;
+    }
+    return list_node(c, NULL, l);
+}
+
+static void list_end(const struct ctl *c, const struct listing *l)
+{
+    if (!ctl_json(c, l->all) && l->shown == 0)
         puts("Nothing is bagged.");
-    if (!c->json && after)
+    if (!c->json && l->more)
         printf("There is more: --limit N shows more, --limit 0 all.\n");
-    json_decref(all);
-    return EXIT_SUCCESS;
 }
 
 int cmd_queue_list(struct ctl *c)
 {
     const char *text = ctl_given(c, "limit");
-    char *after = strdup("");
-    json_t *all = json_array(), *messages;
-    uint64_t shown = 0;
-    if (text && (*text == 0 || strlen(text) > 18 || strspn(text, "0123456789") != strlen(text))) {
-        free(after);
-        json_decref(all);
+    if (text && (*text == 0 || strlen(text) > 18 || strspn(text, "0123456789") != strlen(text)))
         return ctl_usage(c, "--limit: \"%s\" is not a number", text);
-    }
-    uint64_t limit = text ? strtoull(text, NULL, 10) : LIMIT_PRESET;
-    limit = limit ? limit : UINT64_MAX;
-    while (after && shown < limit) {
-        int64_t n = page_get(c, limit - shown < PAGE ? limit - shown : PAGE, &after, &messages);
-        if (n < 0) {
-            json_decref(all);
-            return EXIT_FAILURE;
-        }
-        shown += (uint64_t)n;
-        if (c->json)
-            json_array_extend(all, messages);
-        else if (n > 0)
-            page_print(messages);
-        json_decref(messages);
-    }
-    int code = list_end(c, all, shown, after);
-    free(after);
-    return code;
+    struct listing l = {.all = json_array(), .limit = text ? strtoull(text, NULL, 10) : LIMIT_PRESET};
+    l.limit = l.limit ? l.limit : UINT64_MAX;
+    bool ok = list_all(c, &l);
+    if (ok)
+        list_end(c, &l);
+    json_decref(l.all);
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* ---- one message */

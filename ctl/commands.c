@@ -6,6 +6,7 @@ static const struct ctl_option domain_options[] = {
      "Where the domain's mail goes; best first when given more than once. Port 25 if left out"},
     {"keep", "TIME", "How long its mail is kept, such as 30d; the server's `keep` if left out"},
     {"connections", "N", "Most connections to the primary at once; 4"},
+    {"pool", "NAME", "Which pool of the cluster keeps its mail; the shared one if left out"},
     {"order", "strict|window", "strict: messages end one after the other. window: answers may be outstanding"},
     {"max-message", "SIZE", "Largest message for this domain, such as 20MiB; the server's limit if left out"},
     {0},
@@ -29,6 +30,32 @@ static const struct ctl_option flush_options[] = {
 static const struct ctl_option delete_options[] = {
     {"domain", "NAME", "All mail of this domain"},
     {"yes", NULL, "Do not ask"},
+    {0},
+};
+
+static const struct ctl_option drain_options[] = {
+    {"no-wait", NULL, "Start it, and do not wait for its end"},
+    {0},
+};
+
+static const struct ctl_option replace_options[] = {
+    {"yes", NULL, "Its disk will never come back"},
+    {0},
+};
+
+static const struct ctl_option shard_options[] = {
+    {"pool", "NAME", "Shards of this pool alone"},
+    {"node", "NAME", "Shards that this node stores"},
+    {0},
+};
+
+static const struct ctl_option settings_options[] = {
+    {"pool", "NAME", "Which pool; the shared one if left out. A pool that is not there is made"},
+    {"copies", "N", "Storages that keep each message"},
+    {"acks", "N", "Storages that have synced it before the 250"},
+    {"shards", "N", "Parts its domains are spread over; only for a new pool"},
+    {"fallback", "NAME", "The pool that takes over while none of its own nodes lives"},
+    {"repair-delay", "SECONDS", "How long a node may be dead before its copies are made again; for all pools"},
     {0},
 };
 
@@ -69,6 +96,26 @@ const struct ctl_command ctl_commands[] = {
     {"queue delete", "[ID...]", 0, CTL_WORDS_MAX, delete_options, cmd_queue_delete, "Delete messages for good",
      "Names message IDs, or --domain for all mail of a domain. Nobody is told. Messages that are being delivered at\n"
      "that moment are left out."},
+    {"node list", "", 0, 0, NULL, cmd_node_list, "Every node of the cluster: state, shards, what it holds", ""},
+    {"node show", "NODE", 1, 1, NULL, cmd_node_show, "One node", ""},
+    {"node cordon", "NODE", 1, 1, NULL, cmd_node_cordon, "Give a node nothing new",
+     "It keeps what it has and goes on relaying. `node undrain` ends it."},
+    {"node drain", "NODE", 1, 1, drain_options, cmd_node_drain, "Empty a node under load",
+     "Its shards are handed over in order and its copies are made on others. It says \"drained\" only when every\n"
+     "message that was acknowledged lies on enough other nodes. Refused where too few would be left."},
+    {"node undrain", "NODE", 1, 1, NULL, cmd_node_undrain, "Let a node take part again", ""},
+    {"node remove", "NODE", 1, 1, NULL, cmd_node_remove, "Forget a node that is drained", ""},
+    {"node replace", "NODE", 1, 1, replace_options, cmd_node_replace, "Give up a node whose disk is lost",
+     "Its copies are made again from the other nodes'. Then a new node may start under the same name."},
+    {"shard list", "", 0, 0, shard_options, cmd_shard_list, "Who owns and stores which shard", ""},
+    {"shard show", "SHARD|DOMAIN", 1, 1, NULL, cmd_shard_show, "One shard, or that of a domain", ""},
+    {"shard move", "SHARD NODE", 2, 2, NULL, cmd_shard_move, "Let another member own a shard",
+     "Planned and without a duplicate. The leader may move it back where the balance asks for it."},
+    {"cluster status", "", 0, 0, NULL, cmd_cluster_status, "Leader, etcd, and what is not as it should be",
+     "Sums over all nodes that answer: under-replicated messages lack a copy; unaccounted ones were sent to a node\n"
+     "that did not say what became of them; in doubt are final dots whose answer was lost."},
+    {"cluster settings", "", 0, 0, settings_options, cmd_cluster_settings, "Pools, copies, and delays",
+     "Shows them, or changes what is given."},
     {"reload", "", 0, 0, NULL, cmd_reload, "Read the configuration again, as SIGHUP does",
      "What came of it stands in the daemon's log."},
     {"spool check", "", 0, 0, check_options, cmd_spool_check, "Examine the spool of a stopped node",

@@ -3,9 +3,11 @@
  *   satcheld [-c FILE]              run in the foreground (SIGTERM: finish and stop; SIGHUP: reload)
  *   satcheld --check [-c FILE]      say whether the configuration is good, and stop
  *
- * Order of the start: configuration, listening sockets, privileges, spool (recovers), registry, relay, admin API,
- * workers. The stop goes the other way round: no new mail, messages in flight end, relay, spool. Exit status: 0; 1 the
+ * Order of the start: configuration, listening sockets, privileges, spool (recovers), registry, cluster, relay, admin
+ * API, workers. The stop goes the other way round: no new mail, messages in flight end, shards are handed over, relay,
+ * cluster, spool. Exit status: 0; 1 the
  * start or a thread failed; 2 usage; 78 (EX_CONFIG) the configuration was refused. */
+#include "cluster/cluster.h"
 #include "ctl/admin.h"
 #include "ctl/version.h"
 #include "dataplane/conf/privileges.h"
@@ -93,6 +95,8 @@ struct daemon {
     size_t workers_n;
     struct spool *spool;
     struct domains *domains;
+    struct cluster *cluster; /* NULL: this node alone */
+    char cluster_address[272];
     struct relay *relay;
     struct outlet *admin_outlet;
     struct admin *admin;
@@ -161,6 +165,63 @@ static int open_domains(struct daemon *d, char *why_r)
     return rc < 0 ? rc : domains_add_missing(d->domains, d->settings.domains, d->settings.domains_n, why_r);
 }
 
+/* What others dial: as set, or the host name and the port that we listen on. */
+static const char *cluster_address(struct daemon *d)
+{
+    const struct settings *st = &d->settings;
+    const char *colon = strrchr(st->cluster_listen, ':');
+    if (st->cluster_address[0])
+        return st->cluster_address;
+    snprintf(d->cluster_address, sizeof d->cluster_address, "%.250s%.16s", st->hostname, colon ? colon : ":7400");
+    return d->cluster_address;
+}
+
+static int open_cluster(struct daemon *d, char *why_r)
+{
+    const struct settings *st = &d->settings;
+    if (!st->cluster_node[0])
+        return 0;
+    const struct cluster_config cfg = {
+        .node = st->cluster_node,
+        .name = st->cluster_name,
+        .data_dir = st->data_dir,
+        .etcd = (const char *const *)st->cluster_etcd.v,
+        .etcd_ca = st->cluster_etcd_ca,
+        .etcd_cert = st->cluster_etcd_cert,
+        .etcd_key = st->cluster_etcd_key,
+        .etcd_user = st->cluster_etcd_user,
+        .etcd_password_file = st->cluster_etcd_password_file,
+        .listen = st->cluster_listen,
+        .address = cluster_address(d),
+        .ca = st->cluster_ca,
+        .cert = st->cluster_cert,
+        .key = st->cluster_key,
+        .zone = st->cluster_zone,
+        .pool = st->cluster_pool,
+        .weight = st->cluster_weight,
+        .lease_s = (uint32_t)(st->cluster_lease_us / 1000000),
+        .copies = st->cluster_copies,
+        .acks = st->cluster_acks,
+        .shards = st->cluster_shards,
+    };
+    return cluster_open(&d->cluster, &cfg, d->spool, d->domains, clock_system(), why_r);
+}
+
+/* An outlet door; in a cluster only for what this node owns. */
+static int open_outlet(struct daemon *d, struct outlet **o_r)
+{
+    struct outlet *inner;
+    int rc = spool_outlet(d->spool, &inner);
+    if (rc < 0 || !d->cluster) {
+        *o_r = rc < 0 ? NULL : inner;
+        return rc;
+    }
+    rc = cluster_outlet(d->cluster, inner, o_r);
+    if (rc < 0)
+        inner->ops->close(&inner);
+    return rc;
+}
+
 static int open_relay(struct daemon *d)
 {
     const struct settings *st = &d->settings;
@@ -177,7 +238,7 @@ static int open_relay(struct daemon *d)
     cfg.dsn = st->relay_dsn;
     cfg.smarthost = st->relay_smarthost[0] ? st->relay_smarthost : NULL;
     struct outlet *outlet;
-    int rc = spool_outlet(d->spool, &outlet);
+    int rc = open_outlet(d, &outlet);
     if (rc == 0 && (rc = relay_open(&d->relay, &cfg, outlet, d->domains, clock_system())) < 0)
         outlet->ops->close(&outlet);
     return rc;
@@ -196,7 +257,7 @@ static bool shutting_down(void *arg)
 
 static int open_admin(struct daemon *d, char *why_r)
 {
-    int rc = spool_outlet(d->spool, &d->admin_outlet);
+    int rc = open_outlet(d, &d->admin_outlet);
     if (rc < 0) {
         snprintf(why_r, WHY_MAX, "%s", satchel_strerror(rc));
         return rc;
@@ -205,6 +266,7 @@ static int open_admin(struct daemon *d, char *why_r)
         .spool = d->spool,
         .domains = d->domains,
         .relay = d->relay,
+        .cluster = d->cluster,
         .outlet = d->admin_outlet,
         .clock = clock_system(),
         .started_us = d->started_us,
@@ -306,6 +368,9 @@ static int daemon_open(struct daemon *d, char *why_r, const char **step_r)
     *step_r = "domains";
     if ((rc = open_domains(d, why_r)) < 0)
         return rc;
+    *step_r = "cluster";
+    if ((rc = open_cluster(d, why_r)) < 0)
+        return rc;
     *step_r = "relay";
     if ((rc = open_relay(d)) < 0) {
         snprintf(why_r, WHY_MAX, "%s", satchel_strerror(rc));
@@ -313,6 +378,9 @@ static int daemon_open(struct daemon *d, char *why_r, const char **step_r)
     }
     *step_r = "admin";
     if ((rc = open_admin(d, why_r)) < 0)
+        return rc;
+    *step_r = "cluster";
+    if (d->cluster && (rc = cluster_start(d->cluster, why_r)) < 0)
         return rc;
     *step_r = "workers";
     for (size_t i = 0; i < d->workers_n; i++)
@@ -355,10 +423,13 @@ static void daemon_close(struct daemon *d)
     if (d->spool)
         spool_drain(d->spool);
     workers_close(d);
+    if (d->cluster)
+        cluster_leave(d->cluster, d->settings.smtp_shutdown_grace_us);
     admin_close(&d->admin);
     if (d->admin_outlet)
         d->admin_outlet->ops->close(&d->admin_outlet);
     relay_close(&d->relay, d->settings.smtp_shutdown_grace_us);
+    cluster_close(&d->cluster);
     domains_close(&d->domains);
     spool_close(&d->spool);
 }

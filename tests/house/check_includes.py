@@ -28,8 +28,10 @@ ROOMS = {
                         "cluster/map/map.h", "cluster/copies/"],
     "cluster/own/": ["spool/base/", "spool/format/", "spool/storage.h", "spool/outlet.h", "cluster/coord/coord.h",
                      "cluster/link/", "cluster/map/", "cluster/copies/copies.h", "cluster/own/"],
+    "cluster/domains/": ["spool/base/", "cluster/coord/coord.h", "cluster/domains/", "dataplane/conf/domains.h",
+                         "dataplane/conf/domains_json.h"],
     "cluster/": ["spool/", "cluster/", "dataplane/conf/domains.h"],
-    "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "cluster/cluster.h", "cluster/map/map.h", "ctl/"],
+    "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "cluster/cluster.h", "ctl/"],
     "dataplane/satcheld.c": ["spool/", "dataplane/", "ctl/", "cluster/"],
     "bench/": ["spool/", "dataplane/", "bench/"],
     "tests/": [],  # anything
@@ -49,7 +51,7 @@ LIBRARIES = {
     r"libsmartcols/.*": ["ctl/table.c"],
     r"jansson\.h": ["ctl/", "dataplane/conf/domains", "cluster/coord/etcd", "cluster/map/map_json.c", "cluster/domains/"],
     r"systemd/.*": ["dataplane/satcheld.c", "dataplane/conf/"],
-    r"xxhash\.h": ["spool/", "bench/"],
+    r"xxhash\.h": ["spool/", "bench/", "cluster/map/", "cluster/domains/", "cluster/copies/"],
 }
 
 
