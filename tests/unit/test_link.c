@@ -310,7 +310,7 @@ static void splitter_finds_frames_in_any_pieces(void **state)
 static void splitter_refuses_what_is_too_long(void **state)
 {
     (void)state;
-    static const uint8_t head[8] = {0xff, 0xff, 0xff, 0xff, 1, 0, 1, 0};
+    static const uint8_t head[8] = {1, 0, 0x20, 0, 1, 0, 1, 0}; /* FRAME_PAYLOAD_MAX and one more */
     for (size_t first = 1; first <= 8; first++) {
         struct frame_split s;
         struct frame f;
@@ -375,6 +375,26 @@ static void hello_says_what_was_meant(void **state)
     longer[16 + 16 + 4 + 4 + 8 + 8 + 1] = ' ';
     assert_int_equal(hello_parse(slice_of(longer, sizeof longer), &h), -SATCHEL_EINVAL);
     fbuf_unref(f);
+}
+
+static void hello_agrees_both_ways(void **state)
+{
+    (void)state;
+    /* ours, oldest of ours, theirs, oldest of theirs */
+    static const struct {
+        uint32_t a, a_min, b, b_min;
+        bool agree;
+    } cases[] = {{1, 1, 1, 1, true}, {1, 1, 3, 1, true}, {2, 1, 4, 2, true}, {1, 1, 3, 2, false}, {4, 3, 2, 1, false}};
+    char why[WHY_MAX];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct peer_hello a = {.name = "a", .proto = cases[i].a, .proto_min = cases[i].a_min, .cluster = {{1}}};
+        struct peer_hello b = {.name = "b", .proto = cases[i].b, .proto_min = cases[i].b_min, .cluster = {{1}}};
+        a.storage.b[0] = 1;
+        assert_int_equal(hello_agrees(&a, &b, why), cases[i].agree);
+        assert_int_equal(hello_agrees(&b, &a, why), cases[i].agree);
+        b.storage = a.storage;
+        assert_false(hello_agrees(&a, &b, why));
+    }
 }
 
 /* ---- links */
@@ -546,6 +566,8 @@ static void newer_connection_wins(void **state)
     assert_int_equal(info_of(b, a).hello.boot, twin->cfg.hello.boot);
     assert_int_equal(send_seq(twin, b, 8), 0);
     until(b->frames == 1);
+    a->stuck = false; /* the older one was closed */
+    until(a->downs == 1);
 }
 
 static void unwanted_peer_is_closed(void **state)
@@ -921,6 +943,7 @@ int main(void)
         cmocka_unit_test(splitter_refuses_what_is_too_long),
         cmocka_unit_test(queue_gathers_and_drops_in_any_pieces),
         cmocka_unit_test(hello_says_what_was_meant),
+        cmocka_unit_test(hello_agrees_both_ways),
         TEST(two_peers_talk_in_order),
         TEST(three_peers_by_name),
         TEST(large_frames_pass),
