@@ -107,25 +107,57 @@ static double owners_spread(const struct fleet *f)
     return most / ((double)f->draft.shards_n / f->draft.nodes_n);
 }
 
-static uint64_t map_bytes(const struct fleet *f, uint64_t *small_r)
+struct cost {
+    uint64_t bytes, small, decode_us; /* keys and values of the map; of them without shards; time to decode them */
+};
+
+static struct coord_kv kv_make(char *value, const char *dir, const char *name)
 {
-    const struct cmap *m = need((void *)(uintptr_t)cmap_copy(&f->draft));
-    uint64_t bytes = 0;
-    char key[CMAP_KEY_MAX], *text;
-    *small_r = 0;
+    struct coord_kv kv = {.value = slice_str(need(value)), .mod_rev = 1};
+    char *key;
+    kv.key.n = (size_t)asprintf(&key, "%s%s", dir, name);
+    kv.key.p = need(key);
+    return kv;
+}
+
+/* All keys of a map, sorted. */
+static size_t kvs_make(const struct cmap *m, struct coord_kv *kvs_r)
+{
+    char key[CMAP_KEY_MAX];
+    size_t n = 0;
+    for (uint32_t i = 0; i < m->nodes_n; i++)
+        kvs_r[n++] = kv_make(cmap_live_encode(&m->nodes[i], 1800000000000000), "live/", m->nodes[i].name);
+    for (uint32_t i = 0; i < m->nodes_n; i++)
+        kvs_r[n++] = kv_make(cmap_node_encode(&m->nodes[i]), "nodes/", m->nodes[i].name);
+    kvs_r[n++] = kv_make(cmap_pool_encode(&m->pools[0]), "pools/", m->pools[0].name);
     for (uint32_t i = 0; i < m->shards_n; i++) {
-        bytes += cmap_shard_key(m, &m->shards[i], key) + strlen(text = need(cmap_shard_encode(&m->shards[i])));
-        free(text);
+        cmap_shard_key(m, &m->shards[i], key);
+        kvs_r[n++] = kv_make(cmap_shard_encode(&m->shards[i]), key, "");
     }
-    for (uint32_t i = 0; i < m->nodes_n; i++) {
-        *small_r += strlen("nodes/live/") + 2 * strlen(m->nodes[i].name);
-        *small_r += strlen(text = need(cmap_node_encode(&m->nodes[i])));
-        free(text);
-        *small_r += strlen(text = need(cmap_live_encode(&m->nodes[i], 1800000000000000)));
-        free(text);
+    return n;
+}
+
+static struct cost map_cost(const struct fleet *f)
+{
+    const struct cmap *m = need((void *)(uintptr_t)cmap_copy(&f->draft)), *back = NULL;
+    struct coord_kv *kvs = need(calloc(2 * m->nodes_n + m->shards_n + 1, sizeof *kvs));
+    struct cost c = {0};
+    char why[256];
+    size_t n = kvs_make(m, kvs);
+    uint64_t before = clock_boot_us(clock_system());
+    if (cmap_decode(kvs, n, 1, &back, why) < 0)
+        need(NULL);
+    c.decode_us = clock_boot_us(clock_system()) - before;
+    for (size_t i = 0; i < n; i++) {
+        c.bytes += kvs[i].key.n + kvs[i].value.n;
+        c.small += i <= 2 * (size_t)m->nodes_n ? kvs[i].key.n + kvs[i].value.n : 0;
+        free((void *)(uintptr_t)kvs[i].key.p);
+        free((void *)(uintptr_t)kvs[i].value.p);
     }
+    free(kvs);
+    cmap_unref(back);
     cmap_unref(m);
-    return bytes + *small_r;
+    return c;
 }
 
 /* One node leaves for good.  What must move: what it had. */
@@ -146,16 +178,16 @@ static void row(uint32_t nodes, uint32_t shards, uint32_t domains, struct rng *r
 {
     struct fleet f;
     struct assign_stat stat;
-    uint64_t copies_min, owners_min, small, hash_us;
+    uint64_t copies_min, owners_min, hash_us;
     bool *lost = need(calloc(nodes, sizeof *lost));
     fleet_make(&f, nodes, shards, domains, rng);
     uint64_t took = assign(&f, lost, &stat);
     double owners = owners_spread(&f), spread = domains_spread(&f, &hash_us);
-    uint64_t bytes = map_bytes(&f, &small);
+    struct cost c = map_cost(&f);
     leave(&f, lost, &stat, &copies_min, &owners_min);
-    printf("%5u %6u %9u %8.1f %8.1f %8.3f %8.3f %9.3f %9.3f %10" PRIu64 " %8" PRIu64 "\n", nodes, shards, domains,
+    printf("%5u %6u %9u %8.1f %8.1f %8.3f %8.3f %9.3f %9.3f %9" PRIu64 " %8" PRIu64 " %8.1f\n", nodes, shards, domains,
            (double)took / 1e3, (double)hash_us / 1e3, owners, spread, (double)stat.copies_moved / (double)copies_min,
-           (double)stat.owners_moved / (double)owners_min, bytes, small);
+           (double)stat.owners_moved / (double)owners_min, c.bytes, c.small, (double)c.decode_us / 1e3);
     free(f.nodes);
     free(f.draft.shards);
     free(lost);
@@ -165,8 +197,8 @@ int main(int argc, char **argv)
 {
     struct rng rng;
     rng_seed(&rng, argc > 1 ? strtoull(argv[1], NULL, 10) : 1);
-    puts("nodes shards   domains   assign     hash   owners  domains    copies    owners        map  without\n"
-         "                             ms       ms max/mean max/mean moved/min moved/min      bytes   shards");
+    puts("nodes shards   domains   assign     hash   owners  domains    copies    owners       map  without   decode\n"
+         "                             ms       ms max/mean max/mean moved/min moved/min     bytes   shards       ms");
     row(3, 64, 100000, &rng);
     row(3, 16384, 1000000, &rng);
     row(100, 4096, 1000000, &rng);

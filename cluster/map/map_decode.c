@@ -15,6 +15,7 @@ struct decode {
     size_t n;
     struct map_pool *pools; /* POOLS_MAX, in the first pass */
     uint32_t pools_n, nodes_n;
+    const struct cmap *before; /* NULL: none */
     char *why;
 };
 
@@ -83,11 +84,23 @@ static struct map_shard *shard_at(const struct cmap *m, struct slice rest)
     return number < p->shards ? &m->shards[p->first + number] : NULL;
 }
 
+/* The same key at the same revision has the same value. */
+static bool shard_take(const struct cmap *before, const struct cmap *m, const struct coord_kv *kv, struct map_shard *s)
+{
+    uint32_t pool = s->pool, number = s->number;
+    const struct map_pool *p = before ? cmap_pool(before, slice_str(m->pools[pool].name)) : NULL;
+    if (!p || number >= p->shards || before->shards[p->first + number].mod_rev != kv->mod_rev)
+        return false;
+    *s = before->shards[p->first + number];
+    s->pool = pool;
+    return true;
+}
+
 static int fill_shard(struct decode *d, const struct cmap *m, const struct coord_kv *kv, struct slice rest)
 {
     char why[128];
     struct map_shard *s = shard_at(m, rest);
-    if (!s)
+    if (!s || shard_take(d->before, m, kv, s))
         return 0;
     if (map_json_shard(kv->value, s, why) < 0)
         return refuse(d, kv->key, why);
@@ -207,10 +220,16 @@ static int build(struct decode *d, int64_t rev, const struct cmap **map_r)
     return res;
 }
 
-int cmap_decode(const struct coord_kv *kvs, size_t n, int64_t rev, const struct cmap **map_r, char *why_r)
+int cmap_decode_after(const struct coord_kv *kvs, size_t n, int64_t rev, const struct cmap *before,
+                      const struct cmap **map_r, char *why_r)
 {
     struct map_pool pools[POOLS_MAX];
-    struct decode d = {.kvs = kvs, .n = n, .pools = pools, .why = why_r};
+    struct decode d = {.kvs = kvs, .n = n, .pools = pools, .before = before, .why = why_r};
     int res = count(&d);
     return res < 0 ? res : build(&d, rev, map_r);
+}
+
+int cmap_decode(const struct coord_kv *kvs, size_t n, int64_t rev, const struct cmap **map_r, char *why_r)
+{
+    return cmap_decode_after(kvs, n, rev, NULL, map_r, why_r);
 }

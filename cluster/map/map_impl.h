@@ -30,5 +30,10 @@ const struct cmap *cmap_finish(struct cmap *m);
 /* Sets first, pool and number by the pools; returns the number of shards. */
 uint32_t cmap_lay_out(struct map_pool *pools, uint32_t pools_n);
 
+/* cmap_decode that takes shards over from an earlier map of the same store where their revisions are the same; before
+ * may be NULL. */
+int cmap_decode_after(const struct coord_kv *kvs, size_t n, int64_t rev, const struct cmap *before,
+                      const struct cmap **map_r, char *why_r);
+
 /* XXH3-64. */
 uint64_t cmap_hash(struct slice s, uint64_t seed);

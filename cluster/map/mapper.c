@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 
+#include "cluster/map/map_impl.h"
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 
@@ -148,7 +149,7 @@ static void decode(struct mapper *m)
     char why[256] = "no memory", quoted[300];
     const struct cmap *now = NULL;
     struct coord_kv *all = parts_join(m, &n, &rev);
-    int res = all ? cmap_decode(all, n, rev, &now, why) : -SATCHEL_ENOMEM;
+    int res = all ? cmap_decode_after(all, n, rev, m->map, &now, why) : -SATCHEL_ENOMEM;
     free(all);
     if (res == 0)
         publish(m, now);

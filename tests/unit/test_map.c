@@ -313,9 +313,14 @@ static void the_newest_map_is_kept(void **state)
     assert_int_equal(f.calls_n, 1);
     f.kvs[6].mod_rev = 50;
     f.kvs[6].value = SLICE_LIT("{\"storage\":\"" A "\",\"address\":\"10.0.0.9:1\"}");
+    f.kvs[11].mod_rev = 60; /* a shard that changed, beside one that did not */
+    f.kvs[11].value = SLICE_LIT("{\"members\":[\"" B "\"],\"epoch\":8}");
+    f.kvs[13].value = SLICE_LIT("not read: the revision is the same");
     while (f.calls_n)
         fake_answer(&f);
     assert_int_equal(f.maps, 2);
+    assert_int_equal(mapper_map(m)->shards[3].epoch, 8);
+    assert_true(mapper_map(m)->shards[9].mod_rev == 23 && mapper_map(m)->shards[9].pool == 1);
     assert_string_equal(cmap_node(mapper_map(m), "a")->address, "10.0.0.9:1");
     assert_int_equal(fake_round(&f, m), 6);
     assert_int_equal(fake_round(&f, m), 0);
