@@ -118,7 +118,7 @@ static void test_store_leases(void **state)
     assert_int_equal(kvstore_expire(s, 10999999), 0);
     assert_int_equal(kvstore_keepalive(s, b, 11000000, &ttl_s), 0);
     assert_int_equal(ttl_s, 10);
-    assert_int_equal(kvstore_expire(s, 12000000), 1); /* a; b was kept */
+    assert_int_equal(kvstore_expire(s, 11000000), 1); /* a; b was kept */
     assert_int_equal(kvstore_rev(s), 5);              /* both keys in one revision */
     assert_int_equal(seen.deletes, 2);
     assert_int_equal(seen.puts, 3);
