@@ -33,7 +33,7 @@ ROOMS = {
     "cluster/": ["spool/", "cluster/", "dataplane/conf/domains.h"],
     "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "cluster/cluster.h", "ctl/"],
     "dataplane/satcheld.c": ["spool/", "dataplane/", "ctl/", "cluster/"],
-    "bench/": ["spool/", "dataplane/", "bench/"],
+    "bench/": ["spool/", "dataplane/", "cluster/", "bench/"],
     "tests/": [],  # anything
 }
 
