@@ -77,12 +77,14 @@ int peer_send(struct copies *c, struct cpeer *p, struct fbuf *f)
     return rc;
 }
 
-void frame_bad(struct copies *c, const struct cpeer *p, const char *what)
+void frame_bad(struct copies *c, struct cpeer *p, const char *what)
 {
     char id[STORAGE_ID_TEXT_MAX];
-    (void)c;
-    storage_id_format(&p->id, id);
     metric_add(M_COPIES_BAD_FRAMES, 1);
+    if (p->bad_us && copies_now(c) - p->bad_us < 1000000)
+        return; /* one a second is enough to see it */
+    p->bad_us = copies_now(c);
+    storage_id_format(&p->id, id);
     log_warning("copies.frame_bad", "peer=%s storage=%s frame=%s remedy=\"compare the versions of both nodes\"",
                 p->node ? p->node->name : "-", id, what);
 }

@@ -83,7 +83,8 @@ struct cpeer {
     struct storage_id id;
     const struct map_node *node; /* NULL: not registered */
     bool up;
-    uint32_t epoch; /* counts links: an answer belongs to the link of its question */
+    uint64_t bad_us; /* when a frame of its that made no sense was last logged */
+    uint32_t epoch;  /* counts links: an answer belongs to the link of its question */
     /* ends.c */
     struct endref *ends_head, *ends_tail;
     uint32_t ends_n;
@@ -239,7 +240,7 @@ bool shard_ours(const struct copies *c, uint32_t shard); /* we are a member */
 void copies_heard(struct copies *c, uint64_t arrival_us);
 void copies_wake(struct copies *c, uint64_t at_us);
 /* A frame that makes no sense: logged and counted, the link stays. */
-void frame_bad(struct copies *c, const struct cpeer *p, const char *what);
+void frame_bad(struct copies *c, struct cpeer *p, const char *what);
 
 /* ---- plan.c: which storages */
 struct leg {

@@ -319,6 +319,8 @@ void ends_tick(struct copies *c, uint64_t now)
         queue_send(c, p, now);
         if (p->settled_n && now - p->settled_since_us >= SETTLED_WAIT_US)
             settled_send(c, p);
+        else if (p->settled_n)
+            copies_wake(c, p->settled_since_us + SETTLED_WAIT_US);
         unpushed += p->ends_n;
     }
     c->info.states_unpushed = unpushed;

@@ -362,7 +362,7 @@ static bool join_theirs(struct copies *c, struct session *s, const struct own *o
 {
     struct storage_state st;
     if (c->env.storage->ops->tomb(c->env.storage, &o->id, &st) == 0)
-        return ends_queue(c, s->peer, &st);
+        return shed_held(c, &o->id) || ends_queue(c, s->peer, &st);
     if (s->want_n == WIRE_ENTRIES_MAX && !want_send(c, s))
         return false;
     s->want[s->want_n++] = o->id;

@@ -390,8 +390,12 @@ static void hold_step(struct copies *c, struct hold *h, uint64_t now)
         hold_release(c, h);
         return;
     }
-    if (h->open || now < h->at_us)
+    if (h->open)
         return;
+    if (now < h->at_us) {
+        copies_wake(c, h->at_us);
+        return;
+    }
     h->at_us = now + HOLD_RETRY_US;
     copies_wake(c, h->at_us);
     if (c->env.storage->ops->find(c->env.storage, &h->dsn, &e, domain) == 0) {

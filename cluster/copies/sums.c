@@ -6,7 +6,7 @@
  * is part of the next comparison. */
 #include "cluster/copies/copies_impl.h"
 
-enum { SUMS_FRESH_US = 10000, SUMS_KEEP_US = 1000000 };
+enum { SUMS_FRESH_US = 10000, SUMS_KEEP_US = 200000 };
 
 static uint64_t bag_mix(struct slice domain, uint64_t digest)
 {
