@@ -104,6 +104,23 @@ static void on_domains_changed(void *arg)
     fbuf_unref(f);
 }
 
+/* ---- time */
+
+static uint64_t turn_boot_us(void *ctx)
+{
+    return atomic_load_explicit(&((struct cluster *)ctx)->turn_us, memory_order_relaxed);
+}
+
+static uint64_t turn_wall_us(void *ctx)
+{
+    return clock_wall_us(((struct cluster *)ctx)->clock);
+}
+
+static void time_goes_on(struct cluster *c)
+{
+    atomic_store_explicit(&c->turn_us, clock_boot_us(c->clock), memory_order_relaxed);
+}
+
 /* ---- opening */
 
 static char *read_secret(const char *path)
@@ -179,7 +196,7 @@ static int open_node(struct cluster *c, const struct cmap *cached, struct node_c
     put_name(node->member.pool_default.name, sizeof node->member.pool_default.name, node->member.self.pool);
     node->mapper.cache_path = c->cache_path;
     node->cached = cached;
-    struct node_env env = {.clock = c->clock,
+    struct node_env env = {.clock = &c->turn,
                            .rng = &c->rng,
                            .coord = c->coord,
                            .storage = c->storage,
@@ -269,6 +286,8 @@ int cluster_open(struct cluster **c_r, const struct cluster_config *cfg, struct 
     c->spool = spool;
     c->domains = domains;
     c->clock = clock;
+    c->turn = (struct clock){turn_boot_us, turn_wall_us, c};
+    time_goes_on(c);
     c->epoll = -1;
     rng_seed(&c->rng, draw_u64());
     pthread_mutex_init(&c->map_lock, NULL);
@@ -319,11 +338,15 @@ static void cluster_sleep(struct cluster *c)
 
 static void cluster_turn(struct cluster *c)
 {
+    time_goes_on(c);
     c->coord->ops->poll(c->coord);
+    time_goes_on(c);
     c->peers->ops->poll(c->peers);
+    time_goes_on(c);
     c->storage->ops->poll(c->storage);
     copier_take(c);
     calls_take(c);
+    time_goes_on(c);
     node_tick(c->node);
     directory_tick(c->directory);
     changes_tick(c, false);
@@ -333,6 +356,7 @@ static void cluster_turn(struct cluster *c)
         directory_import(c->directory);
     }
     spool_doors_ring(c->spool);
+    time_goes_on(c);
     c->peers->ops->poll(c->peers);
 }
 

@@ -23,6 +23,10 @@ struct cluster {
     struct spool *spool;
     struct domains *domains;
     const struct clock *clock;
+    /* The cores' clock: it stands still while one of them acts, so that no time is before one that was noted earlier in
+     * the same step. */
+    struct clock turn;
+    atomic_uint_fast64_t turn_us;
     struct rng rng;
     struct storage_id self;
     char *cache_path;
