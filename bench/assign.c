@@ -54,7 +54,7 @@ static void fleet_make(struct fleet *f, uint32_t nodes, uint32_t shards, uint32_
 /* Assigns, and takes the plan as done; returns the microseconds. */
 static uint64_t assign(struct fleet *f, const bool *lost, struct assign_stat *stat)
 {
-    const struct cmap *m = need((void *)(uintptr_t)cmap_copy(&f->draft));
+    const struct cmap *m = need((void *)cmap_copy(&f->draft));
     struct assign_want *want = need(calloc(m->shards_n, sizeof *want));
     struct assign_input in = {m, lost};
     uint64_t before = clock_boot_us(clock_system());
@@ -77,7 +77,7 @@ static uint64_t assign(struct fleet *f, const bool *lost, struct assign_stat *st
 /* Hashes made-up names to their shards; most owned by one node, as a part of the mean. */
 static double domains_spread(struct fleet *f, uint64_t *took_us)
 {
-    const struct cmap *m = need((void *)(uintptr_t)cmap_copy(&f->draft));
+    const struct cmap *m = need((void *)cmap_copy(&f->draft));
     uint32_t *owned = need(calloc(m->nodes_n, sizeof *owned)), most = 0;
     char name[64];
     uint64_t before = clock_boot_us(clock_system());
@@ -139,7 +139,7 @@ static size_t kvs_make(const struct cmap *m, struct coord_kv *kvs_r)
 
 static struct cost map_cost(const struct fleet *f)
 {
-    const struct cmap *m = need((void *)(uintptr_t)cmap_copy(&f->draft)), *back = NULL;
+    const struct cmap *m = need((void *)cmap_copy(&f->draft)), *back = NULL;
     struct coord_kv *kvs = need(calloc(2 * m->nodes_n + m->shards_n + 1, sizeof *kvs));
     struct cost c = {0};
     char why[256];
@@ -151,8 +151,8 @@ static struct cost map_cost(const struct fleet *f)
     for (size_t i = 0; i < n; i++) {
         c.bytes += kvs[i].key.n + kvs[i].value.n;
         c.small += i <= 2 * (size_t)m->nodes_n ? kvs[i].key.n + kvs[i].value.n : 0;
-        free((void *)(uintptr_t)kvs[i].key.p);
-        free((void *)(uintptr_t)kvs[i].value.p);
+        free((void *)kvs[i].key.p);
+        free((void *)kvs[i].value.p);
     }
     free(kvs);
     cmap_unref(back);

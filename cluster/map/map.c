@@ -148,7 +148,7 @@ const struct cmap *cmap_copy(const struct cmap *draft)
 
 const struct cmap *cmap_ref(const struct cmap *m)
 {
-    struct box *b = (struct box *)(uintptr_t)m;
+    struct box *b = (struct box *)m;
     assert(b->magic == BOX_MAGIC);
     atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
     return m;
@@ -156,7 +156,7 @@ const struct cmap *cmap_ref(const struct cmap *m)
 
 void cmap_unref(const struct cmap *m)
 {
-    struct box *b = (struct box *)(uintptr_t)m;
+    struct box *b = (struct box *)m;
     if (!b)
         return;
     assert(b->magic == BOX_MAGIC);

@@ -124,7 +124,7 @@ static int fill_live(struct decode *d, struct cmap *m, const struct coord_kv *kv
     char why[128], text[NODE_NAME_MAX] = "";
     struct map_live live;
     memcpy(text, name.p, name.n);
-    struct map_node *n = (struct map_node *)(uintptr_t)cmap_node(m, text);
+    struct map_node *n = (struct map_node *)cmap_node(m, text);
     if (map_json_live(kv->value, &live, why) < 0)
         return refuse(d, kv->key, why);
     if (!n || !storage_id_eq(&n->storage, &live.storage))

@@ -164,12 +164,10 @@ static int file_read(const char *path, char **text_r, size_t *n_r)
         res = -SATCHEL_ETOOBIG;
     size_t n = res == 0 ? (size_t)st.st_size : 0;
     char *text = res == 0 ? malloc(n + 1) : NULL;
-    if (res == 0 && !text)
-        res = -SATCHEL_ENOMEM;
     if (res == 0)
-        res = read_all(fd, text, n);
+        res = text ? read_all(fd, text, n) : -SATCHEL_ENOMEM;
     close(fd);
-    if (res < 0) {
+    if (res < 0 || !text) {
         free(text);
         return res;
     }
@@ -252,7 +250,7 @@ int cmap_load(const char *path, const struct cmap **map_r, char *why_r)
     char *text = NULL;
     size_t n = 0;
     int res = file_read(path, &text, &n);
-    if (res < 0)
+    if (res < 0 || !text)
         return refuse(why_r, res, path, satchel_strerror(res));
     res = text_decode(path, text, n, map_r, why_r);
     free(text);
