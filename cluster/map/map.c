@@ -105,6 +105,12 @@ static int pool_by_name(const void *a, const void *b)
     return strcmp(((const struct map_pool *)a)->name, ((const struct map_pool *)b)->name);
 }
 
+void cmap_sort_pools(struct map_pool *pools, uint32_t pools_n)
+{
+    if (pools_n)
+        qsort(pools, pools_n, sizeof *pools, pool_by_name);
+}
+
 static bool pool_before(const struct map_pool *a, const struct map_pool *b)
 {
     return a->create_rev != b->create_rev ? a->create_rev < b->create_rev : strcmp(a->name, b->name) < 0;
@@ -141,8 +147,7 @@ const struct cmap *cmap_copy(const struct cmap *draft)
         memcpy(m->shards, draft->shards, m->shards_n * sizeof *m->shards);
     if (m->nodes_n)
         qsort(m->nodes, m->nodes_n, sizeof *m->nodes, node_by_name);
-    if (m->pools_n)
-        qsort(m->pools, m->pools_n, sizeof *m->pools, pool_by_name);
+    cmap_sort_pools(m->pools, m->pools_n);
     return cmap_finish(m);
 }
 

@@ -196,6 +196,7 @@ static void number_shards(struct cmap *m)
 
 static int build(struct decode *d, int64_t rev, const struct cmap **map_r)
 {
+    cmap_sort_pools(d->pools, d->pools_n); /* in the cached file they come in the order of their shards */
     uint32_t shards = cmap_lay_out(d->pools, d->pools_n);
     if (shards > MAP_SHARDS_MAX)
         return refuse(d, SLICE_LIT("pools/"), "more than 1,048,576 shards in all");

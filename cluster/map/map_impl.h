@@ -27,7 +27,9 @@ int map_json_leader(struct slice value, char node_r[NODE_NAME_MAX], char *why_r)
 struct cmap *cmap_new(size_t nodes, size_t pools, size_t shards);
 /* Sorts the storages for cmap_storage: the map is done. */
 const struct cmap *cmap_finish(struct cmap *m);
-/* Sets first, pool and number by the pools; returns the number of shards. */
+/* By name, as the lookups need them. */
+void cmap_sort_pools(struct map_pool *pools, uint32_t pools_n);
+/* Sets first, in the order in which the pools were made; returns the number of shards. */
 uint32_t cmap_lay_out(struct map_pool *pools, uint32_t pools_n);
 
 /* cmap_decode that takes shards over from an earlier map of the same store where their revisions are the same; before

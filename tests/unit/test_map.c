@@ -206,6 +206,31 @@ static void the_file_is_whole_or_refused(void **state)
     assert_int_equal(cmap_load(path, &back, why), -SATCHEL_EVERSION);
 }
 
+/* A pool made later lies behind, whatever its name, in the file, too. */
+static void pools_keep_their_place(void **state)
+{
+    (void)state;
+    struct coord_kv kvs[] = {
+        {SLICE_LIT("pools/alpha"), SLICE_LIT("{\"shards\":2}"), .mod_rev = 9, .create_rev = 9},
+        {SLICE_LIT("pools/shared"), SLICE_LIT("{\"shards\":8}"), .mod_rev = 2, .create_rev = 2},
+        {SLICE_LIT("shards/alpha/00001"), SLICE_LIT("{\"epoch\":5}"), .mod_rev = 10, .create_rev = 10},
+    };
+    const struct cmap *m = NULL, *back = NULL;
+    char why[256] = "";
+    assert_int_equal(cmap_decode(kvs, 3, 11, &m, why), 0);
+    assert_int_equal(cmap_save(m, path), 0);
+    assert_int_equal(cmap_load(path, &back, why), 0);
+    for (int i = 0; i < 2; i++) {
+        const struct cmap *each = i ? back : m;
+        assert_int_equal(cmap_pool(each, SLICE_LIT("alpha"))->first, 8);
+        assert_int_equal(cmap_pool(each, SLICE_LIT("shared"))->first, 0);
+        assert_int_equal(each->shards[9].epoch, 5);
+        assert_string_equal(cmap_shard_pool(each, &each->shards[9])->name, "alpha");
+    }
+    cmap_unref(m);
+    cmap_unref(back);
+}
+
 /* ---- the mapper, against coordination that answers when told */
 
 struct fake {
@@ -354,6 +379,7 @@ int main(void)
         cmocka_unit_test(nothing_is_a_map),
         cmocka_unit_test(domains_find_their_shard),
         cmocka_unit_test(the_file_is_whole_or_refused),
+        cmocka_unit_test(pools_keep_their_place),
         cmocka_unit_test(the_newest_map_is_kept),
     };
     snprintf(path, sizeof path, "/tmp/test_map.%d", (int)getpid());
