@@ -278,6 +278,28 @@ static void test_chunk_lost(void **state)
     assert_int_equal(holders_of(1), 0);
 }
 
+static bool forgets_are_lost(uint32_t from, uint32_t to, uint16_t type)
+{
+    (void)from;
+    (void)to;
+    return type == FRAME_FORGET;
+}
+
+/* One disk refuses a chunk and would take the MSG: it never gets it, so no FORGET is needed to undo it. */
+static void test_chunk_refused(void **state)
+{
+    struct freq q[2];
+    (void)state;
+    fstart(3, 2, 2, 1, &cfg);
+    net.drop = forgets_are_lost;
+    net.nodes[1].full_chunks = true;
+    freq_chunk(&q[0], 2, 1, 0, 0);
+    freq_send(&q[1], 2, 1, 0, 1);
+    frun(10000, NULL);
+    assert_true(q[1].done && q[1].res < 0);
+    assert_int_equal(net.nodes[1].msgs[1].what, 0);
+}
+
 static void test_abort(void **state)
 {
     struct freq q[2];
@@ -729,6 +751,7 @@ int main(void)
         T(test_unknown_shard),
         T(test_chunks),
         T(test_chunk_lost),
+        T(test_chunk_refused),
         T(test_abort),
         T(test_end_is_pushed),
         T(test_end_of_a_claimed_message),
