@@ -85,8 +85,8 @@ struct storage_ops {
      * -SATCHEL_ENOENT, -SATCHEL_EDAMAGED, -SATCHEL_EIO. */
     int (*read)(struct storage *s, const struct msgid *id, uint32_t part, struct record *rec_r);
 
-    /* Tombstones that this storage does not know of yet, from `after` on (an ID; NULL: from the first); each returns
-     * false to stop. */
+    /* Tombstones that this storage (NULL: any storage) does not know of yet, from `after` on (an ID; NULL: from the
+     * first); each returns false to stop. */
     void (*owed)(struct storage *s, const struct storage_id *to, const struct msgid *after,
                  bool (*each)(void *arg, const struct storage_state *st), void *arg);
     /* `to` knows of these ends. */

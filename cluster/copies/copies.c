@@ -392,6 +392,7 @@ void copies_tick(struct copies *c)
     compare_tick(c, now);
     shed_tick(c, now);
     scrub_tick(c, now);
+    gone_tick(c, now);
     copies_wake(c, now + 500000); /* whatever else needs only an eye now and then */
 }
 
@@ -465,6 +466,7 @@ void copies_close(struct copies **cp)
     request_close(c);
     shed_close(c);
     scrub_close(c);
+    gone_close(c);
     compare_close(c);
     sessions_close(c);
     flush_close(c);

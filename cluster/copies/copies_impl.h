@@ -8,6 +8,8 @@
  *   feed.c      WANT answered                                 answer.c   the other side of a comparison: stateless
  *   job.c       what we wanted and offered                    shed.c     what is not ours; DSNs before their ends
  *   slots.c     tokens                                        scrub.c    reads what lies here
+ *   walk.c      the part of a session within a bag
+ *   gone.c      storages that left are owed nothing
  *
  * Who starts a comparison: a shard's owner with its members; copies_merge with former members too; whoever holds mail
  * of a shard and is no member, by offering it to all members. */
@@ -191,6 +193,7 @@ struct sums {
 };
 
 struct scrub;
+struct gone;
 
 struct copies {
     struct copies_config cfg;
@@ -211,6 +214,7 @@ struct copies {
     uint64_t req_look_us, compare_at_us, shed_at_us, tick_at_us;
     uint32_t sessions_n;
     struct scrub *scrub;
+    struct gone *gone;
     struct copies_info info;
     bool sync_changed; /* some shard's `changed` is set */
 };
@@ -394,6 +398,10 @@ bool shed_holds_shard(const struct copies *c, uint32_t shard);
 void shed_map(struct copies *c, const uint32_t *remap);
 void shed_tick(struct copies *c, uint64_t now);
 void shed_close(struct copies *c);
+
+/* ---- gone.c */
+void gone_tick(struct copies *c, uint64_t now);
+void gone_close(struct copies *c);
 
 /* ---- scrub.c */
 void scrub_tick(struct copies *c, uint64_t now);

@@ -30,6 +30,17 @@ void check_ack(struct world *w, struct simnode *n, struct letter *l)
     w->letters.acked++;
 }
 
+static uint32_t holders(const struct world *w, const struct letter *l, bool undamaged)
+{
+    uint32_t held = 0;
+    for (uint32_t s = 0; s < w->stores_n; s++) {
+        struct depot *d = w->stores[s].depot;
+        if (!w->stores[s].gone && d->ops->has(d, l) == DEPOT_LIVE && !(undamaged && d->ops->damaged(d, l)))
+            held |= 1u << s;
+    }
+    return held;
+}
+
 /* ---- final dots */
 
 static void check_lease(struct world *w, struct simnode *n, const struct letter *l)
@@ -80,6 +91,16 @@ static void note_item(struct world *w, struct simnode *n, struct letter *l, uint
     w->letters.sunk++;
 }
 
+/* Where all machines with a copy are switched off (a pool of one node), nobody can send it. */
+static bool in_reach(const struct world *w, const struct letter *l)
+{
+    uint32_t held = holders(w, l, true);
+    for (uint32_t s = 0; s < w->stores_n; s++)
+        if (held & 1u << s && simnode_state(w->nodes[w->stores[s].node]) != SIMNODE_OFF)
+            return true;
+    return false;
+}
+
 /* What a client got a 250 for before it sent this one must have left before. */
 static void check_order(struct world *w, const struct letter *l)
 {
@@ -87,7 +108,7 @@ static void check_order(struct world *w, const struct letter *l)
         return;
     for (uint32_t i = 0; i < w->letters.n; i++) {
         const struct letter *k = &w->letters.all[i];
-        if (k->client == l->client && k->acked && k->acked_us < l->sent_us && !letter_final(k))
+        if (k->client == l->client && k->acked && k->acked_us < l->sent_us && !letter_final(k) && in_reach(w, k))
             history_fail("letter %u of client %u is delivered before letter %u, which was acknowledged before",
                          l->number, l->client, k->number);
     }
@@ -105,22 +126,14 @@ void check_dot(struct world *w, struct simnode *n, struct letter *l, const bool 
 
 /* ---- storages */
 
-static uint32_t holders(const struct world *w, const struct letter *l, bool undamaged)
-{
-    uint32_t held = 0;
-    for (uint32_t s = 0; s < w->stores_n; s++) {
-        struct depot *d = w->stores[s].depot;
-        if (!w->stores[s].gone && d->ops->has(d, l) == DEPOT_LIVE && !(undamaged && d->ops->damaged(d, l)))
-            held |= 1u << s;
-    }
-    return held;
-}
-
-static uint32_t gone(const struct world *w)
+/* Storages whose copy is lost for good, whatever happens: wiped, or rotten. */
+static uint32_t gone(const struct world *w, const struct letter *l)
 {
     uint32_t mask = 0;
-    for (uint32_t s = 0; s < w->stores_n; s++)
-        mask |= w->stores[s].gone ? 1u << s : 0;
+    for (uint32_t s = 0; s < w->stores_n; s++) {
+        struct depot *d = w->stores[s].depot;
+        mask |= w->stores[s].gone || d->ops->damaged(d, l) ? 1u << s : 0;
+    }
     return mask;
 }
 
@@ -128,15 +141,15 @@ void check_held(struct world *w)
 {
     for (uint32_t i = 0; i < w->letters.n; i++) {
         struct letter *l = &w->letters.all[i];
-        if (!l->acked || l->lost || letter_final(l) || holders(w, l, false))
+        if (!l->acked || l->lost || letter_final(l) || holders(w, l, true))
             continue;
         uint32_t acks = acks_of(w, l);
-        if (bits(l->stored & gone(w)) >= acks)
+        if (bits(l->stored & gone(w, l)) >= acks)
             l->lost = true;
         else
             history_fail("invariant 1: LOST: letter %u was acknowledged, is not final, and no storage has it (had: %x, "
                          "gone: %x)",
-                         l->number, l->stored, gone(w));
+                         l->number, l->stored, gone(w, l));
     }
 }
 
@@ -150,7 +163,7 @@ static void check_drained(struct world *w, const struct map_node *n)
         uint32_t held = holders(w, l, true), others = held & ~(1u << self);
         if (held & 1u << self)
             history_fail("invariant 7: %s is called drained and still has letter %u", n->name, l->number);
-        if (bits(others) < acks_of(w, l) && !(l->stored & gone(w)))
+        if (bits(others) < acks_of(w, l) && !(l->stored & gone(w, l)))
             history_fail("invariant 7: %s is called drained, and letter %u is on %u other storages only", n->name,
                          l->number, bits(others));
     }
@@ -200,19 +213,37 @@ static bool shards_done(struct world *w, char *why_r, size_t cap)
     return m != NULL;
 }
 
-static bool node_done(struct simnode *n, char *why_r, size_t cap)
+static uint32_t lost(const struct world *w)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < w->letters.n; i++)
+        count += w->letters.all[i].lost;
+    return count;
+}
+
+/* Of a letter that is lost a rotten copy may stay. */
+static uint32_t left(struct world *w, struct simnode *n)
+{
+    struct depot *d = w->stores[simnode_store(n)].depot;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < w->letters.n; i++)
+        count += !w->letters.all[i].lost && d->ops->has(d, &w->letters.all[i]) == DEPOT_LIVE;
+    return count;
+}
+
+static bool node_done(struct world *w, struct simnode *n, char *why_r, size_t cap)
 {
     struct node_info info;
     simnode_info(n, &info);
-    const char *what = info.copies.under_replicated  ? "knows of too few copies"
-                       : info.copies.requests        ? "has requests under way"
-                       : info.copies.states_unpushed ? "has states that were not pushed"
-                       : info.storage.messages       ? "has messages left"
-                       : info.storage.tombs_owed     ? "owes ends"
-                       : simnode_claims(n)           ? "has claims"
-                       : info.owner.merging          ? "merges"
-                       : info.owner.handing          ? "hands over"
-                                                     : NULL;
+    const char *what = info.copies.under_replicated > lost(w) ? "knows of too few copies"
+                       : info.copies.requests                 ? "has requests under way"
+                       : info.copies.states_unpushed          ? "has states that were not pushed"
+                       : left(w, n)                           ? "has messages left"
+                       : info.storage.tombs_owed              ? "owes ends"
+                       : simnode_claims(n)                    ? "has claims"
+                       : info.owner.merging                   ? "merges"
+                       : info.owner.handing                   ? "hands over"
+                                                              : NULL;
     if (what)
         snprintf(why_r, cap, "%s %s (messages %llu, tombs owed %llu)", simnode_name(n), what,
                  (unsigned long long)info.storage.messages, (unsigned long long)info.storage.tombs_owed);
@@ -236,7 +267,7 @@ bool check_converged(struct world *w, char *why_r, size_t cap)
         return false;
     for (uint32_t i = 0; i < w->plan.nodes; i++)
         if (simnode_state(w->nodes[i]) == SIMNODE_RUNNING && !simnode_refused(w->nodes[i])[0] &&
-            !node_done(w->nodes[i], why_r, cap))
+            !node_done(w, w->nodes[i], why_r, cap))
             return false;
     return drains_done(w, why_r, cap);
 }

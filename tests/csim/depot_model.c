@@ -298,6 +298,7 @@ static int put_message(struct model *m, struct storage_put *p, const struct lett
     free(c->msg);
     c->msg = blob_new(p);
     c->damaged = false;
+    m->hot |= 1u << l->domain;
     if (c->what == COPY_LIVE)
         return copy_whole(c) ? 0 : -SATCHEL_ENOENT;
     c->what = COPY_LIVE;
@@ -311,7 +312,6 @@ static int put_message(struct model *m, struct storage_put *p, const struct lett
     order_add(m, l);
     if (c->state.live == 0)
         copy_bury(m, l, c);
-    m->hot |= 1u << l->domain;
     return copy_whole(c) ? 0 : -SATCHEL_ENOENT;
 }
 
@@ -691,10 +691,10 @@ static int st_read(struct storage *s, const struct msgid *id, uint32_t part, str
 
 static bool owes(const struct copy *c, const struct storage_id *to)
 {
-    for (uint32_t i = 0; i < c->owed_n; i++)
+    for (uint32_t i = 0; to && i < c->owed_n; i++)
         if (storage_id_eq(&c->owed[i], to))
             return true;
-    return false;
+    return !to && c->owed_n > 0;
 }
 
 static void st_owed(struct storage *s, const struct storage_id *to, const struct msgid *after,

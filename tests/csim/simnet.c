@@ -186,6 +186,15 @@ static bool end_silent(const struct link *l, int i)
     return since && n->w->now_us >= since + SILENCE_US;
 }
 
+/* One end is a process that was started after the link was made: its machine resets what belongs to the old one. */
+static bool half_stands(const struct link *l)
+{
+    for (int i = 0; i < 2; i++)
+        if (l->end[i].state == END_DOWN && l->net->ports[l->node[i]] && !l->net->mute_us[l->node[i]] && !l->cut_us[i])
+            return true;
+    return false;
+}
+
 static void link_run(void *arg)
 {
     struct link *l = arg;
@@ -194,6 +203,8 @@ static void link_run(void *arg)
         const struct port *a = n->ports[l->node[0]], *b = n->ports[l->node[1]];
         if (end_silent(l, 0) || end_silent(l, 1))
             link_over(l, "silence");
+        else if (half_stands(l))
+            link_over(l, "the other end knows of no link");
         else if (a && b && (!wants(a, b) || !wants(b, a)))
             link_over(l, "not wanted");
     } else if (l->end[0].state == END_DOWN && l->end[1].state == END_DOWN && linkable(l) &&

@@ -323,8 +323,7 @@ static void node_run(void *arg)
     s->ops->poll(s);
     front_turn(&n->front, n->node);
     node_tick(n->node);
-    if (!n->left)
-        relay_turn(&n->relay);
+    relay_turn(&n->relay);
     if (n->w->plan.newer && n->index == 0 && chance(&n->rng, 1))
         speak_strangely(n);
     if (n->left)
