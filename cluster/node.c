@@ -241,6 +241,8 @@ static int open_cores(struct node *n)
         rc = mapper_open(&n->mapper, &n->cfg.mapper, e->coord, e->clock, on_map, n);
     if (rc == 0)
         rc = leader_open(&n->leader, &n->cfg.leader, e->coord, e->clock);
+    if (rc == 0)
+        leader_on_change(n->leader, on_changed, n);
     return rc;
 }
 
