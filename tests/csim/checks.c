@@ -41,6 +41,16 @@ static uint32_t holders(const struct world *w, const struct letter *l, bool unda
     return held;
 }
 
+/* Where all machines with a copy are switched off (a pool of one node), nobody can send it. */
+static bool in_reach(const struct world *w, const struct letter *l)
+{
+    uint32_t held = holders(w, l, true);
+    for (uint32_t s = 0; s < w->stores_n; s++)
+        if (held & 1u << s && simnode_state(w->nodes[w->stores[s].node]) != SIMNODE_OFF)
+            return true;
+    return false;
+}
+
 /* ---- final dots */
 
 static void check_lease(struct world *w, struct simnode *n, const struct letter *l)
@@ -91,24 +101,16 @@ static void note_item(struct world *w, struct simnode *n, struct letter *l, uint
     w->letters.sunk++;
 }
 
-/* Where all machines with a copy are switched off (a pool of one node), nobody can send it. */
-static bool in_reach(const struct world *w, const struct letter *l)
-{
-    uint32_t held = holders(w, l, true);
-    for (uint32_t s = 0; s < w->stores_n; s++)
-        if (held & 1u << s && simnode_state(w->nodes[w->stores[s].node]) != SIMNODE_OFF)
-            return true;
-    return false;
-}
-
-/* What a client got a 250 for before it sent this one must have left before. */
+/* What a client got a 250 for before it sent this one must have left before.  Not so a large message: its last record
+ * goes to the owner only when the owner has confirmed the others, and by then acks of others may have settled it. */
 static void check_order(struct world *w, const struct letter *l)
 {
     if (faulty_history(w) || w->plan.quirks)
         return;
     for (uint32_t i = 0; i < w->letters.n; i++) {
         const struct letter *k = &w->letters.all[i];
-        if (k->client == l->client && k->acked && k->acked_us < l->sent_us && !letter_final(k) && in_reach(w, k))
+        if (k->client == l->client && k->acked && k->acked_us < l->sent_us && !letter_final(k) && k->chunks == 0 &&
+            !k->unreached && in_reach(w, k))
             history_fail("letter %u of client %u is delivered before letter %u, which was acknowledged before",
                          l->number, l->client, k->number);
     }
@@ -141,7 +143,10 @@ void check_held(struct world *w)
 {
     for (uint32_t i = 0; i < w->letters.n; i++) {
         struct letter *l = &w->letters.all[i];
-        if (!l->acked || l->lost || letter_final(l) || holders(w, l, true))
+        if (!l->acked || l->lost || letter_final(l))
+            continue;
+        l->unreached = l->unreached || !in_reach(w, l);
+        if (holders(w, l, true))
             continue;
         uint32_t acks = acks_of(w, l);
         if (bits(l->stored & gone(w, l)) >= acks)

@@ -195,13 +195,17 @@ static int put_judge(struct house_depot *d, const struct storage_put *p)
     return put_is_here(d, p, known) ? 0 : 1;
 }
 
-static void note_stored(struct house_depot *d, const struct msgid *id)
+/* What is applied and not committed yet is not known to a look from outside, so a MSG is believed. */
+static void note_stored(struct house_depot *d, const struct record *rec)
 {
-    struct letter *l = letters_find(&world_of(d)->letters, id);
-    if (!l)
+    struct letter *l = letters_find(&world_of(d)->letters, &rec->id);
+    if (!l) {
         history_fail("invariant 3: a record names a message that there never was");
-    else if (queue_known(d->h.q, id) == QUEUE_LIVE && queue_is_whole(d->h.q, id, l->chunks) &&
-             !(l->stored & 1u << d->depot.number)) {
+        return;
+    }
+    bool here = rec->type == REC_MSG || queue_known(d->h.q, &rec->id) == QUEUE_LIVE;
+    if (here && rec->type != REC_ABORT && queue_is_whole(d->h.q, &rec->id, l->chunks) &&
+        !(l->stored & 1u << d->depot.number)) {
         l->stored |= 1u << d->depot.number;
         trace("letter %u is durable on s%u", l->number, d->depot.number);
     }
@@ -213,8 +217,8 @@ static void entry_done(struct seglog_entry *e, int res)
     struct house_depot *d = x->d;
     if (!d->dying && res == 0 && put_chunks(&e->rec) && !queue_is_whole(d->h.q, &e->rec.id, put_chunks(&e->rec)))
         res = -SATCHEL_ENOENT;
-    if (!d->dying)
-        note_stored(d, &e->rec.id);
+    if (!d->dying && res == 0)
+        note_stored(d, &e->rec);
     answer_put(d, x->put, res);
     free(x);
 }

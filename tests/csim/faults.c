@@ -242,7 +242,7 @@ static bool begin_damage(struct faults *f, struct slot *s)
 
 static bool begin_clock(struct faults *f, struct slot *s)
 {
-    int64_t off = (int64_t)between(&f->rng, 0, chance(&f->rng, 50) ? 5 * SECOND_US : 90000ull * SECOND_US);
+    int64_t off = (int64_t)between(&f->rng, 0, chance(&f->rng, 50) ? 5 * SECOND_US : 100 * SECOND_US);
     lasts(f, s, 1, 2);
     simnode_set_clock(node(f, s->node), chance(&f->rng, 50) ? off : -off);
     return true;

@@ -28,6 +28,7 @@ struct letter {
     bool failed;       /* the client was told no, or gave up waiting */
     uint32_t puts_off; /* how often the sink will put it off */
     uint32_t stored;   /* bit s: storage s has had all of it durable */
+    bool unreached;    /* for a time no machine with a copy was on */
     bool lost;         /* excused: enough storages were wiped */
     struct letter_item items[LETTER_ITEMS_MAX];
 };
