@@ -1,7 +1,7 @@
 /* change.c - what operators change in coordination: nodes, shards, pools, and the domains.
  *
  * A change looks at the newest map, says what to compare and what to put, and is tried again with a newer map when
- * somebody else was faster. */
+ * somebody else was faster.  It is over when our own map shows it, so that who asked next sees what was done. */
 #include "cluster/cluster_impl.h"
 
 enum { OPS_MAX = 4, CHANGE_US = 8 * 1000000, RETRY_US = 300000, ACKS_MAX = POOL_COPIES_MAX };
@@ -13,6 +13,7 @@ struct change {
     /* Fills cmps and ops of w from the map. 0; an error with why: refused. */
     int (*build)(struct change *ch, const struct cmap *map);
     bool under_way;
+    int64_t done_rev; /* it is done since this revision, which our map does not show yet; 0: not done */
     uint64_t retry_us, until_us;
 
     char key[OPS_MAX][CMAP_KEY_MAX];
@@ -47,8 +48,6 @@ static void change_end(struct change *ch, int res)
         p = &(*p)->next;
     *p = ch->next;
     change_clear(ch);
-    if (res == 0)
-        node_refresh(ch->c->node);
     call_end(&ch->call, res, ch->why);
 }
 
@@ -76,10 +75,10 @@ static void on_txn(void *arg, int res, bool succeeded, int64_t rev)
 {
     struct change *ch = arg;
     struct cluster *c = ch->c;
-    (void)rev;
     ch->under_way = false;
     if (res == 0 && succeeded) {
-        change_end(ch, 0);
+        ch->done_rev = rev;
+        node_refresh(c->node);
         return;
     }
     if (res < 0) {
@@ -116,7 +115,13 @@ void changes_tick(struct cluster *c, bool new_map)
 {
     uint64_t now = clock_boot_us(c->clock);
     for (struct change *ch = c->changes, *next; ch; ch = next) {
+        const struct cmap *map = node_map(c->node);
         next = ch->next;
+        if (ch->done_rev) {
+            if ((map && map->rev >= ch->done_rev) || now >= ch->until_us)
+                change_end(ch, 0);
+            continue;
+        }
         if (ch->under_way || (!new_map && now < ch->retry_us))
             continue;
         if (now < ch->until_us) {
@@ -130,8 +135,11 @@ void changes_tick(struct cluster *c, bool new_map)
 
 void changes_close(struct cluster *c)
 {
-    for (struct change *ch = c->changes; ch; ch = ch->next)
-        ch->until_us = 0; /* what is under way ends when coordination is closed */
+    for (struct change *ch = c->changes, *next; ch; ch = next) {
+        next = ch->next;
+        if (!ch->under_way) /* what is under way ends when coordination is closed */
+            change_end(ch, ch->done_rev ? 0 : -SATCHEL_ESHUT);
+    }
 }
 
 static void change_run(struct cluster *c, struct call *call)
@@ -234,7 +242,13 @@ static int build_node_remove(struct change *ch, const struct cmap *map)
     const struct map_node *m = cmap_node(map, ch->node);
     if (!m)
         return node_missing(ch);
-    if (m->live && (ch->lost || m->state != NODE_DRAINED))
+    if (m->live && ch->lost)
+        return refuse(
+            ch, -SATCHEL_EBUSY,
+            "%.63s is alive, or its lease has not ended yet: make sure that it is stopped, and try again in a "
+            "few seconds",
+            m->name);
+    if (m->live && m->state != NODE_DRAINED)
         return refuse(ch, -SATCHEL_EBUSY, "%.63s is alive: drain it first with `satchelctl node drain %.63s`", m->name,
                       m->name);
     if (!ch->lost && (m->state != NODE_DRAINED || node_in_use(map, m)))
