@@ -40,7 +40,7 @@ struct merge_job {
 
 /* ---- in sync */
 
-static struct msync *sync_of(struct copies *c, uint32_t shard, const struct storage_id *id)
+struct msync *sync_of(struct copies *c, uint32_t shard, const struct storage_id *id)
 {
     struct cshard *s = shard < c->shards_n ? &c->shards[shard] : NULL;
     for (uint32_t i = 0; s && s->sync && i < s->map->members_n; i++)
@@ -350,15 +350,13 @@ void compare_shard(struct copies *c, uint32_t shard, const struct cshard *old)
     s->changed = c->sync_changed = true;
 }
 
-/* A member that is new to us is to know the ends that others are owed. */
-static void tell_fresh(struct copies *c, uint32_t shard)
+/* Members that are new to us are to know the ends that others are owed. */
+static void tell_fresh(struct copies *c, const struct cshard *s)
 {
-    struct cshard *s = &c->shards[shard];
     for (uint32_t i = 0; s->sync && i < s->members_n; i++) {
-        if (!s->sync[i].fresh)
-            continue;
-        s->sync[i].fresh = false;
-        copies_flush(c, shard, &s->sync[i].id, 10 * 1000000, NULL, NULL);
+        struct cpeer *p = s->sync[i].fresh ? peer_find(c, &s->sync[i].id) : NULL;
+        if (p && p->up)
+            ends_again(c, p);
     }
 }
 
@@ -373,7 +371,7 @@ void compare_map(struct copies *c, const uint32_t *remap)
     for (uint32_t i = 0; i < c->peers_n; i++)
         round_drop(c, c->peers[i]);
     for (uint32_t i = 0; i < c->shards_n; i++)
-        tell_fresh(c, i);
+        tell_fresh(c, &c->shards[i]);
     c->compare_at_us = 0;
 }
 

@@ -5,10 +5,10 @@
  *   holder     PUT -> storage.put -> PUT_ACK
  *   owner      what became of messages here (tap) -> STATE to all who are owed, within push_us -> STATE_ACK
  *              -> confirm; when nobody is owed any more: SETTLED
- *   all        compare with the shard's owner (members: when a link or the map changed, and every compare_us; others
- * who hold mail of the shard: until they hold none): digests of the shard, of its bags, of windows of a bag, then IDs.
- * What one side lacks is sent; what one side knows to be final is said; union, so order is free. not a member
- * (stand-in, drained, healed away): what all members have confirmed is forgotten here scrub      reads the live records
+ *   owner      compares with the members, when a link or the map changed and every compare_us: digests of the shard, of
+ *              its bags, of windows of a bag, then IDs.  What one side lacks is sent; what one side knows to be final
+ * is said; union, so order is free. others     who hold mail of a shard and are no member (stand-in, drained, healed
+ * away) offer it to all members; what all of them have confirmed is forgotten here scrub      reads the live records
  * slowly; a damaged one is asked for (WANT) and put again
  *
  * Epochs gate delivery, never storing: a PUT or STATE is never refused for a stale map.
@@ -43,7 +43,8 @@ struct copies_env {
     /* The shard of a domain in this map; UINT32_MAX: none. */
     uint32_t (*shard_of)(void *arg, const struct cmap *map, struct slice domain);
     /* This storage is no member of the shard and holds nothing of it any more (live mail, or ends that others do not
-     * know); said once each time that becomes true while it is in `former`. */
+     * know; or all members know these by now); said while it is in `former`, again every few seconds and after a change
+     * of the map. */
     void (*emptied)(void *arg, uint32_t shard);
     /* As owner: the set of members in sync changed. */
     void (*synced)(void *arg, uint32_t shard);

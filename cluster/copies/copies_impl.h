@@ -93,11 +93,16 @@ struct cpeer {
     uint64_t ends_since_us, ends_queued; /* the latter: sequence of the newest end */
     struct state_batch batches[BATCHES_MAX];
     uint32_t batches_n;
-    bool hurry;               /* a hand-over waits: do not wait for company */
-    bool again;               /* walk storage.owed from again_after on */
-    struct msgid again_after; /* counter 0: from the start */
-    uint64_t again_at_us;
-    struct msgid *settled; /* WIRE_IDS_MAX of them, when there is one */
+    bool hurry; /* a hand-over waits: do not wait for company */
+    /* The walk over what is owed */
+    bool again;   /* is to begin */
+    bool walking; /* is under way, behind walk_after (counter 0: at the start) */
+    bool telling; /* is over, its last ends are not acked yet: shards it told of are known then */
+    struct msgid walk_after;
+    uint64_t walk_at_us; /* not before */
+    uint64_t walk_looked, walk_until, walks_begun, walks_done;
+    uint64_t lacking, walk_lacking; /* counts ends that it did not ack; as it was when the walk began */
+    struct msgid *settled;          /* WIRE_IDS_MAX of them, when there is one */
     uint32_t settled_n;
     uint64_t settled_since_us;
     /* holder.c, merge.c */
@@ -116,7 +121,8 @@ struct cpeer {
 struct msync {
     struct storage_id id;
     bool synced;
-    bool fresh;            /* was no member of ours before: is to know the ends that others are owed */
+    bool fresh;            /* is to know the ends that others are owed */
+    bool telling;          /* is being told by the walk under way */
     bool asked;            /* compared since the link came up */
     bool busy;             /* a comparison is under way */
     uint64_t mine, theirs; /* digests that differed last time */
@@ -136,7 +142,8 @@ struct cshard {
     uint64_t shed_at_us;     /* not before */
     uint64_t emptied_at_us;  /* env.emptied is not said before */
     uint64_t shed_digest;    /* of what all who were reachable have confirmed */
-    uint32_t proxies;        /* members that are being told the ends others are owed */
+    bool owing;              /* the look under way found ends that somebody is owed */
+    uint32_t proxies;        /* members that are being told these */
     bool proxied, proxy_bad; /* all of them know; one of them could not be told */
 };
 
@@ -211,7 +218,9 @@ struct copies {
     uint32_t holds_n, sheds_n;
     uint64_t batch; /* number of the last STATE */
     struct sums sums;
-    uint64_t req_look_us, compare_at_us, shed_at_us, tick_at_us;
+    uint64_t req_look_us, compare_at_us, shed_at_us, owing_at_us, tick_at_us;
+    struct msgid owing_after;
+    bool owing_walk;
     uint32_t sessions_n;
     struct scrub *scrub;
     struct gone *gone;
@@ -306,7 +315,7 @@ void ends_ack(struct copies *c, struct cpeer *from, struct slice payload);
 void ends_settled(struct copies *c, struct cpeer *from, struct slice payload);
 /* Tell `p` of the state; a queue that is full forgets it (it is owed, or found by comparison): false. */
 bool ends_queue(struct copies *c, struct cpeer *p, const struct storage_state *st);
-/* Everything owed to p is told again, from the start. */
+/* Everything owed to p is told again, from the start: so is what others are owed of shards that p is new to. */
 void ends_again(struct copies *c, struct cpeer *p);
 void ends_down(struct copies *c, struct cpeer *p);
 void ends_tick(struct copies *c, uint64_t now);
@@ -316,6 +325,9 @@ bool ends_quiet(const struct cpeer *p);     /* nothing is waiting or under way *
 void ends_push(struct copies *c, const struct storage_state *st);
 
 /* ---- flush.c */
+/* As copies_flush; walk: even if all that is owed was told before. */
+void flush_start(struct copies *c, uint32_t shard, const struct storage_id *to, bool walk, uint64_t wait_us,
+                 void (*done)(void *arg, uint32_t shard, int res), void *arg);
 void flush_tick(struct copies *c, uint64_t now);
 void flush_map(struct copies *c, const uint32_t *remap);
 /* Those with this callback are dropped without a word. */
@@ -380,6 +392,8 @@ void sessions_close(struct copies *c);
 void compare_round_reply(struct copies *c, struct cpeer *from, void *obj, struct wire_rd *r);
 /* Something that `to` should have was not acked by it. shard may be UINT32_MAX. */
 void compare_missed(struct copies *c, uint32_t shard, const struct storage_id *to);
+/* Our word on the member `to` of a shard that we own; NULL: no such. */
+struct msync *sync_of(struct copies *c, uint32_t shard, const struct storage_id *to);
 void compare_up(struct copies *c, struct cpeer *p);
 void compare_down(struct copies *c, struct cpeer *p);
 /* Shards were made anew from `old` (NULL for shards that are new). */
@@ -389,6 +403,8 @@ void compare_tick(struct copies *c, uint64_t now);
 void compare_close(struct copies *c);
 
 /* ---- shed.c */
+/* What others are owed of the shard, its members are to know, since we are to leave it. */
+bool shed_proxies(const struct copies *c, uint32_t shard, const struct storage_id *to);
 /* A link came up: what could not be confirmed before may be now. */
 void shed_up(struct copies *c);
 /* The end waits until its DSN is safe; false: it need not. */

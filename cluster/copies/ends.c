@@ -4,11 +4,17 @@
  * -> nobody is owed any more: SETTLED to the holders, who are owed nothing by it then either.
  *
  * The queues are only quick.  What they cannot hold, what a lost link took along, and what a crash forgot is in the
- * storage: ends that are owed are walked again at each link-up, when we become owner, and every AGAIN_US.  Partial ends
- * (some recipients) are no tombstones: comparison finds those, their digests differ. */
+ * storage: ends that are owed are walked again at each link-up, when we become owner, and every AGAIN_US or more.
+ * Partial ends (some recipients) are no tombstones: comparison finds those, their digests differ. */
 #include "cluster/copies/copies_impl.h"
 
-enum { ACK_SILENCE_US = 10000000, LACKING_RETRY_US = 1000000, SETTLED_WAIT_US = 50000 };
+enum {
+    ACK_SILENCE_US = 10000000,
+    LACKING_RETRY_US = 1000000,
+    SETTLED_WAIT_US = 50000,
+    WALK_STEP_US = 1000,
+    WALK_REST_US = 100
+};
 
 struct endref {
     struct endref *next;
@@ -58,6 +64,7 @@ void ends_push(struct copies *c, const struct storage_state *st)
         struct cpeer *p = peer_find(c, &to);
         if (p && !ends_queue(c, p, st)) {
             compare_missed(c, shard_of(c, st->domain), &to);
+            p->lacking++;
             p->again |= p->up;
         }
     }
@@ -127,54 +134,109 @@ static void settled_send(struct copies *c, struct cpeer *p)
     p->settled_n = 0;
 }
 
-/* ---- what is owed, walked again */
+/* ---- what is owed, walked again, in slices */
 
-struct again {
+struct walk {
     struct copies *c;
     struct cpeer *p;
     uint32_t n;
     bool full;
 };
 
-static bool again_each(void *arg, const struct storage_state *st)
+static bool owed_to(struct slice owed, const struct storage_id *to)
 {
-    struct again *a = arg;
-    if (a->n == WIRE_STATES_MAX) {
-        a->full = true;
+    for (size_t i = 0; i + 16 <= owed.n; i += 16)
+        if (memcmp(owed.p + i, to->b, 16) == 0)
+            return true;
+    return false;
+}
+
+/* It is owed to others, and p is to know it nevertheless. */
+static bool told_too(struct copies *c, const struct cpeer *p, struct slice domain)
+{
+    uint32_t shard = shard_of(c, domain);
+    const struct msync *m = sync_of(c, shard, &p->id);
+    return (m && m->telling) || shed_proxies(c, shard, &p->id);
+}
+
+static bool walk_each(void *arg, const struct storage_state *st)
+{
+    struct walk *w = arg;
+    if (w->n++ == STEP_ENTRIES) {
+        w->full = true;
         return false;
     }
-    a->p->again_after = st->id;
-    if (!shed_held(a->c, &st->id) && ends_queue(a->c, a->p, st))
-        a->n++;
+    w->p->walk_after = st->id;
+    if (!shed_held(w->c, &st->id) && (owed_to(st->owed, &w->p->id) || told_too(w->c, w->p, st->domain)))
+        ends_queue(w->c, w->p, st);
     return true;
 }
 
-static void again_walk(struct copies *c, struct cpeer *p, uint64_t now)
+static void walk_begin(struct copies *c, struct cpeer *p)
 {
-    struct again a = {c, p, 0, false};
-    struct storage_stat stat;
-    if (now < p->again_at_us || !ends_quiet(p)) {
-        if (p->again)
-            copies_wake(c, p->again_at_us > now ? p->again_at_us : now + 20000);
+    p->again = p->telling = false;
+    p->walking = true;
+    p->walk_after = (struct msgid){.counter = 0};
+    p->walk_looked = 0;
+    p->walk_lacking = p->lacking;
+    p->walks_begun++;
+    for (uint32_t i = 0; i < c->shards_n; i++) {
+        struct msync *m = sync_of(c, i, &p->id);
+        if (m)
+            m->telling = m->fresh;
+    }
+}
+
+static void walk_step(struct copies *c, struct cpeer *p, uint64_t now)
+{
+    struct walk w = {c, p, 0, false};
+    if (p->ends_n > ENDS_MAX / 2)
+        return; /* acks come first */
+    c->env.storage->ops->owed(c->env.storage, NULL, p->walk_after.counter ? &p->walk_after : NULL, walk_each, &w);
+    p->walk_looked += w.n;
+    if (w.full) {
+        copies_wake(c, now + WALK_STEP_US);
         return;
     }
-    c->env.storage->ops->stat(c->env.storage, &stat);
-    p->again |= stat.tombs_owed > 0;
-    if (p->again)
-        c->env.storage->ops->owed(c->env.storage, &p->id, p->again_after.counter ? &p->again_after : NULL, again_each,
-                                  &a);
-    p->again = a.full;
-    if (!a.full) {
-        p->again_after = (struct msgid){.counter = 0};
-        p->again_at_us = now + AGAIN_US;
+    p->walking = false;
+    p->telling = true;
+    p->walks_done = p->walks_begun;
+    p->walk_until = p->ends_queued;
+    /* A walk that found much is dear: it is made less often. */
+    p->walk_at_us = now + AGAIN_US + p->walk_looked * WALK_REST_US;
+}
+
+/* What was told is acked: p is new to nothing of it any more. */
+static void walk_told(struct copies *c, struct cpeer *p)
+{
+    p->telling = false;
+    for (uint32_t i = 0; i < c->shards_n; i++) {
+        struct msync *m = sync_of(c, i, &p->id);
+        if (m && m->telling && p->lacking == p->walk_lacking)
+            m->fresh = false;
+        if (m)
+            m->telling = false;
     }
+}
+
+static void walk_tick(struct copies *c, struct cpeer *p, uint64_t now)
+{
+    if (p->telling && ends_acked(p) >= p->walk_until)
+        walk_told(c, p);
+    if (!p->walking && (p->again || now >= p->walk_at_us)) {
+        if (now >= p->walk_at_us)
+            walk_begin(c, p);
+        else
+            copies_wake(c, p->walk_at_us);
+    }
+    if (p->walking)
+        walk_step(c, p, now);
 }
 
 void ends_again(struct copies *c, struct cpeer *p)
 {
     p->again = true;
-    p->again_after = (struct msgid){.counter = 0};
-    p->again_at_us = 0;
+    p->walk_at_us = 0;
     copies_wake(c, 0);
 }
 
@@ -228,8 +290,9 @@ static void batch_acked(struct copies *c, struct cpeer *p, uint64_t id, uint32_t
         if (p->batches[i].id != id)
             continue;
         if (n < p->batches[i].n) {
-            ends_again(c, p);
-            p->again_at_us = copies_now(c) + LACKING_RETRY_US;
+            p->lacking++;
+            p->again = true;
+            p->walk_at_us = copies_now(c) + LACKING_RETRY_US;
             compare_missed(c, UINT32_MAX, &p->id);
         }
         p->batches_n--;
@@ -297,7 +360,7 @@ void ends_down(struct copies *c, struct cpeer *p)
         ends_pop(p);
     p->batches_n = 0;
     p->settled_n = 0;
-    p->again = false;
+    p->again = p->walking = p->telling = false;
 }
 
 /* A batch that nobody answers although the link stands. */
@@ -315,7 +378,7 @@ void ends_tick(struct copies *c, uint64_t now)
         if (!p->up)
             continue;
         batch_lost(c, p, now);
-        again_walk(c, p, now);
+        walk_tick(c, p, now);
         queue_send(c, p, now);
         if (p->settled_n && now - p->settled_since_us >= SETTLED_WAIT_US)
             settled_send(c, p);

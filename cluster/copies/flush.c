@@ -1,20 +1,19 @@
-/* flush.c - "everything that became of the shard's messages here is known to `to`": before a hand-over, and when a new
- * member is to know the ends that others are still owed (it might otherwise take stale mail from one of them for new).
+/* flush.c - "everything that became of the shard's messages here is known to `to`": before a hand-over, and before we
+ * leave a shard.
  *
- *   OWED   all that is owed to `to` itself is walked again; ends on their way to it are waited for
- *   OTHERS ends of the shard that are owed to anybody else are told to `to` as well, page by page
- *   ACKS   all of it is acked and nothing of the shard is owed to `to`: over; else from the start, until the deadline
- */
+ *   START   where something may be owed to it that is not on its way (a link was lost, it is new to the shard): WALK
+ *   WALK    a walk over what is owed begins after now, and ends
+ *   ACKS    all that was on its way at that time is acked; if it left something out: from the start, until the deadline
+ * A message whose end waits for its DSN (shed.c) keeps its shard in START. */
 #include "cluster/copies/copies_impl.h"
 
 struct flush_job {
     struct dlist link;
-    uint32_t shard;
+    uint32_t shard, epoch;
     struct storage_id to;
-    enum { FLUSH_START, FLUSH_OWED, FLUSH_OTHERS, FLUSH_ACKS } state;
-    uint32_t other; /* node of the map whose debts are walked */
-    struct msgid after;
-    uint64_t until, deadline_us;
+    enum { FLUSH_START, FLUSH_WALK, FLUSH_ACKS } state;
+    bool walk;
+    uint64_t walk_n, until, lacking, deadline_us;
     void (*done)(void *arg, uint32_t shard, int res);
     void *arg;
 };
@@ -33,109 +32,68 @@ static void flush_end(struct copies *c, struct flush_job *j, int res)
     free(j);
 }
 
-struct walk {
-    struct copies *c;
-    struct flush_job *j;
-    struct cpeer *p;
-    uint32_t n;
-    bool full;
-};
-
-static bool others_each(void *arg, const struct storage_state *st)
+static bool begin(struct copies *c, struct flush_job *j, struct cpeer *p)
 {
-    struct walk *w = arg;
-    if (w->n == WIRE_STATES_MAX) {
-        w->full = true;
+    const struct msync *m = sync_of(c, j->shard, &j->to);
+    if (shed_holds_shard(c, j->shard))
+        return false;
+    j->epoch = p->epoch;
+    j->lacking = p->lacking;
+    j->until = p->ends_queued;
+    j->state = FLUSH_ACKS;
+    if (j->walk || p->again || p->walking || !m || m->fresh) {
+        j->walk_n = p->walks_begun + 1;
+        j->state = FLUSH_WALK;
+        ends_again(c, p);
+    }
+    return true;
+}
+
+static bool walked(struct copies *c, struct flush_job *j, struct cpeer *p)
+{
+    if (p->walks_done < j->walk_n) {
+        if (p->walks_begun < j->walk_n && !p->again)
+            ends_again(c, p); /* the one before it was under way */
         return false;
     }
-    w->j->after = st->id;
-    if (shard_of(w->c, st->domain) == w->j->shard && ends_queue(w->c, w->p, st))
-        w->n++;
+    j->until = p->ends_queued;
+    j->state = FLUSH_ACKS;
     return true;
-}
-
-/* true: all debts were walked. */
-static bool others_walk(struct copies *c, struct flush_job *j, struct cpeer *p)
-{
-    const struct cmap *m = c->map;
-    while (j->other < m->nodes_n) {
-        const struct storage_id *who = &m->nodes[j->other].storage;
-        struct walk w = {c, j, p, 0, false};
-        if (!ends_quiet(p))
-            return false;
-        if (!storage_id_eq(who, &j->to) && !copies_is_self(c, who))
-            c->env.storage->ops->owed(c->env.storage, who, j->after.counter ? &j->after : NULL, others_each, &w);
-        if (!w.full) {
-            j->other++;
-            j->after = (struct msgid){.counter = 0};
-        }
-    }
-    return true;
-}
-
-static bool owes_each(void *arg, const struct storage_state *st)
-{
-    struct walk *w = arg;
-    w->full = shard_of(w->c, st->domain) == w->j->shard;
-    return !w->full;
-}
-
-static bool owes(struct copies *c, struct flush_job *j)
-{
-    struct walk w = {.c = c, .j = j};
-    c->env.storage->ops->owed(c->env.storage, &j->to, NULL, owes_each, &w);
-    return w.full || shed_holds_shard(c, j->shard);
 }
 
 /* Returns true while it can go on at once. */
 static bool flush_step(struct copies *c, struct flush_job *j, struct cpeer *p)
 {
-    switch (j->state) {
-    case FLUSH_START:
-        if (owes(c, j))
-            ends_again(c, p);
-        j->until = p->ends_queued;
-        j->state = FLUSH_OWED;
-        return false;
-    case FLUSH_OWED:
-        if (p->again || ends_acked(p) < j->until)
-            return false;
-        j->other = 0;
-        j->after = (struct msgid){.counter = 0};
-        j->state = FLUSH_OTHERS;
-        return true;
-    case FLUSH_OTHERS:
-        if (!others_walk(c, j, p))
-            return false;
-        j->until = p->ends_queued;
-        j->state = FLUSH_ACKS;
-        return true;
-    case FLUSH_ACKS:
-        if (ends_acked(p) < j->until)
-            return false;
-        if (p->again || owes(c, j)) {
-            j->state = FLUSH_START;
-            return false;
-        }
+    if (j->state != FLUSH_START && (j->epoch != p->epoch || j->lacking != p->lacking))
+        j->state = FLUSH_START;
+    if (j->state == FLUSH_START)
+        return begin(c, j, p);
+    if (j->state == FLUSH_WALK)
+        return walked(c, j, p);
+    if (ends_acked(p) >= j->until)
         flush_end(c, j, 0);
-        return false;
-    }
     return false;
 }
 
-void copies_flush(struct copies *c, uint32_t shard, const struct storage_id *to, uint64_t wait_us,
-                  void (*done)(void *arg, uint32_t shard, int res), void *arg)
+void flush_start(struct copies *c, uint32_t shard, const struct storage_id *to, bool walk, uint64_t wait_us,
+                 void (*done)(void *arg, uint32_t shard, int res), void *arg)
 {
     struct flush_job *j = calloc(1, sizeof *j);
     struct cpeer *p = peer_find(c, to);
     if (!j)
         abort(); /* a few words: there is nothing to say this with */
-    *j = (struct flush_job){.shard = shard, .to = *to, .done = done, .arg = arg};
+    *j = (struct flush_job){.shard = shard, .to = *to, .walk = walk, .done = done, .arg = arg};
     j->deadline_us = copies_now(c) + wait_us;
     dlist_add(&c->flushes, &j->link);
     if (p)
         p->hurry = true;
     copies_wake(c, 0);
+}
+
+void copies_flush(struct copies *c, uint32_t shard, const struct storage_id *to, uint64_t wait_us,
+                  void (*done)(void *arg, uint32_t shard, int res), void *arg)
+{
+    flush_start(c, shard, to, false, wait_us, done, arg);
 }
 
 void flush_tick(struct copies *c, uint64_t now)
@@ -153,7 +111,7 @@ void flush_tick(struct copies *c, uint64_t now)
             ;
     }
     if (!dlist_empty(&c->flushes))
-        copies_wake(c, now + 20000);
+        copies_wake(c, now + 5000);
 }
 
 void flush_map(struct copies *c, const uint32_t *remap)
@@ -162,8 +120,8 @@ void flush_map(struct copies *c, const uint32_t *remap)
     dlist_each(it, tmp, &c->flushes)
     {
         struct flush_job *j = dlist_of(it, struct flush_job, link);
-        j->shard = remap && j->shard != UINT32_MAX ? remap[j->shard] : UINT32_MAX;
-        j->state = FLUSH_START; /* nodes came and went */
+        j->shard = j->shard < UINT32_MAX ? remap[j->shard] : UINT32_MAX;
+        j->state = FLUSH_START;
     }
 }
 

@@ -17,6 +17,7 @@ enum {
     SHED_RETRY_US = 30000000, /* nothing changed and somebody is not reachable */
     EMPTIED_LOOK_US = 1000000,
     EMPTIED_AGAIN_US = 5000000,
+    PROXY_WAIT_US = 60000000,
 };
 
 struct shed {
@@ -208,16 +209,27 @@ void shed_up(struct copies *c)
 
 struct owing {
     struct copies *c;
-    bool *shards;
+    uint32_t n;
+    bool full;
 };
 
 static bool owing_each(void *arg, const struct storage_state *st)
 {
     struct owing *o = arg;
+    if (o->n++ == STEP_ENTRIES) {
+        o->full = true;
+        return false;
+    }
     uint32_t shard = shard_of(o->c, st->domain);
+    o->c->owing_after = st->id;
     if (shard != UINT32_MAX)
-        o->shards[shard] = true;
+        o->c->shards[shard].owing = true;
     return true;
+}
+
+bool shed_proxies(const struct copies *c, uint32_t shard, const struct storage_id *to)
+{
+    return shard < c->shards_n && c->shards[shard].proxies && cmap_is_member(c->shards[shard].map, to);
 }
 
 static void proxy_told(void *arg, uint32_t shard, int res)
@@ -242,7 +254,7 @@ static void proxy_start(struct copies *c, uint32_t shard)
     for (uint32_t i = 0; i < s->map->members_n; i++)
         if (storage_registered(c, &s->map->members[i])) {
             s->proxies++;
-            copies_flush(c, shard, &s->map->members[i], EMPTIED_AGAIN_US, proxy_told, c);
+            flush_start(c, shard, &s->map->members[i], true, PROXY_WAIT_US, proxy_told, c);
         }
 }
 
@@ -252,30 +264,50 @@ static bool emptied_asked(const struct copies *c, uint32_t shard, const struct s
     return cmap_is_former(s->map, &c->cfg.self) && !shard_ours(c, shard) && sums->count[shard] == 0 && !s->shedding;
 }
 
+static bool emptied_due(const struct copies *c, uint32_t shard, const struct sums *sums, uint64_t now)
+{
+    return emptied_asked(c, shard, sums) && now >= c->shards[shard].emptied_at_us;
+}
+
+static void emptied_say(struct copies *c, uint32_t shard, uint64_t now)
+{
+    struct cshard *s = &c->shards[shard];
+    if (s->owing && !s->proxied) {
+        proxy_start(c, shard);
+        return;
+    }
+    s->emptied_at_us = now + EMPTIED_AGAIN_US;
+    c->env.emptied(c->env.arg, shard);
+}
+
+/* A look over all that is owed, in slices; what it found of shards that are due is said at its end. */
+static void emptied_step(struct copies *c, uint64_t now)
+{
+    struct owing o = {c, 0, false};
+    c->env.storage->ops->owed(c->env.storage, NULL, c->owing_after.counter ? &c->owing_after : NULL, owing_each, &o);
+    if (o.full) {
+        copies_wake(c, now + 1000);
+        return;
+    }
+    const struct sums *sums = sums_now(c);
+    c->owing_walk = false;
+    c->owing_at_us = now + EMPTIED_LOOK_US;
+    for (uint32_t i = 0; i < c->shards_n; i++)
+        if (emptied_due(c, i, sums, now))
+            emptied_say(c, i, now);
+}
+
 static void emptied_look(struct copies *c, uint64_t now)
 {
     const struct sums *sums = sums_now(c);
-    bool any = false;
-    for (uint32_t i = 0; i < c->shards_n && !any; i++)
-        any = emptied_asked(c, i, sums) && now >= c->shards[i].emptied_at_us;
-    if (!any)
+    if (now < c->owing_at_us)
         return;
-    struct owing o = {c, calloc(c->shards_n + 1, sizeof(bool))};
-    for (uint32_t i = 0; o.shards && i < c->peers_n; i++)
-        if (c->peers[i]->node)
-            c->env.storage->ops->owed(c->env.storage, &c->peers[i]->id, NULL, owing_each, &o);
-    for (uint32_t i = 0; o.shards && i < c->shards_n; i++) {
-        struct cshard *s = &c->shards[i];
-        if (!emptied_asked(c, i, sums) || now < s->emptied_at_us)
-            continue;
-        if (o.shards[i] && !s->proxied) {
-            proxy_start(c, i);
-            continue;
-        }
-        s->emptied_at_us = now + EMPTIED_AGAIN_US;
-        c->env.emptied(c->env.arg, i);
+    for (uint32_t i = 0; i < c->shards_n; i++) {
+        c->owing_walk |= emptied_due(c, i, sums, now);
+        c->shards[i].owing = false;
     }
-    free(o.shards);
+    c->owing_after = (struct msgid){.counter = 0};
+    copies_wake(c, c->owing_walk ? 0 : UINT64_MAX);
 }
 
 /* ---- ends that wait for their DSN */
@@ -414,6 +446,8 @@ void shed_map(struct copies *c, const uint32_t *remap)
     struct dlist *it, *tmp;
     (void)remap; /* whatever was confirmed was confirmed under another map */
     flush_cancel(c, proxy_told);
+    c->owing_walk = false;
+    c->owing_at_us = 0;
     dlist_each(it, tmp, &c->sheds)
     {
         struct shed *s = dlist_of(it, struct shed, link);
@@ -431,10 +465,13 @@ void shed_tick(struct copies *c, uint64_t now)
     if (now >= c->shed_at_us) {
         c->shed_at_us = now + LOOK_US;
         passes_start(c, now);
-        emptied_look(c, now);
+        if (!c->owing_walk)
+            emptied_look(c, now);
         if (!dlist_empty(&c->sheds))
             copies_wake(c, 0);
     }
+    if (c->owing_walk)
+        emptied_step(c, now);
     copies_wake(c, c->shed_at_us);
 }
 
