@@ -5,11 +5,12 @@
  *   holder     PUT -> storage.put -> PUT_ACK
  *   owner      what became of messages here (tap) -> STATE to all who are owed, within push_us -> STATE_ACK
  *              -> confirm; when nobody is owed any more: SETTLED
- *   owner      compares with the members, when a link or the map changed and every compare_us: digests of the shard, of
- *              its bags, of windows of a bag, then IDs.  What one side lacks is sent; what one side knows to be final
- * is said; union, so order is free. others     who hold mail of a shard and are no member (stand-in, drained, healed
- * away) offer it to all members; what all of them have confirmed is forgotten here scrub      reads the live records
- * slowly; a damaged one is asked for (WANT) and put again
+ *   owner      compares with the members when a link or the map changed, and every compare_us: digests of the
+ *              shard, of its bags, of windows of a bag, then IDs.  What one side lacks is sent; what one side
+ *              knows to be final is said; union, so order is free.
+ *   others     who hold mail of a shard and are no member (stand-in, drained, healed away) offer it to all
+ *              members; what all of them have confirmed is forgotten here
+ *   scrub      reads the live records slowly; a damaged one is asked for (WANT) and put again
  *
  * Epochs gate delivery, never storing: a PUT or STATE is never refused for a stale map.
  *
