@@ -3,7 +3,9 @@
 #include "cluster/map/leader.h"
 #include "cluster/map/leader_step.h"
 
-#define BATCH_MAX (COORD_TXN_OPS_MAX - 1) /* one compare is for the key "leader" */
+#define DEAD_MAX 8 /* dead owners in one txn */
+/* Compares are for the key "leader" and for dead owners, too. */
+#define BATCH_MAX (COORD_TXN_OPS_MAX - 1 - DEAD_MAX)
 
 /* What the leader knows of one shard beside the map. */
 struct shard_note {

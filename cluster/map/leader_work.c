@@ -1,8 +1,12 @@
 /* leader_work.c - changes of shards on their way to coordination: up to BATCH_MAX in a txn, several txns at once.
  *
+ * Who takes a shard from the dead also compares that live/NAME of its owner is not there: an owner whose lease is back
+ * since we read the map has confirmed the shard for itself and delivers.
+ *
  * A txn fails as a whole when one shard changed meanwhile; the next ones are then half as large, down to one shard, and
  * grow again with each success.  A shard whose change is decided waits for a map that shows it; one whose change has an
  * unknown outcome waits, too: repeating it compares the same revision, so it can do no harm. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cluster/map/leader_impl.h"
@@ -95,24 +99,30 @@ static void on_batch(void *arg, int res, bool succeeded, int64_t rev)
 /* ---- sending */
 
 struct send {
-    struct coord_cmp cmps[BATCH_MAX + 1];
+    struct coord_cmp cmps[COORD_TXN_OPS_MAX];
     struct coord_op ops[BATCH_MAX];
     char keys[BATCH_MAX][CMAP_KEY_MAX];
     char *values[BATCH_MAX];
+    char dead[DEAD_MAX][CMAP_KEY_MAX]; /* keys that must not be there */
+    uint32_t dead_n;
     struct batch *batch; /* being filled; NULL: none */
 };
 
 static void send_flush(struct leader *l, struct send *s)
 {
     struct batch *b = s->batch;
+    uint32_t dead_n = s->dead_n;
     s->batch = NULL;
+    s->dead_n = 0;
     if (!b)
         return;
     s->cmps[b->n] = (struct coord_cmp){SLICE_LIT("leader"), l->office_rev};
+    for (uint32_t i = 0; i < dead_n; i++)
+        s->cmps[b->n + 1 + i] = (struct coord_cmp){slice_str(s->dead[i]), 0};
     b->next = l->batches;
     l->batches = b;
     l->batches_n++;
-    int res = l->coord->ops->txn(l->coord, s->cmps, b->n + 1, s->ops, b->n, on_batch, b);
+    int res = l->coord->ops->txn(l->coord, s->cmps, b->n + 1 + dead_n, s->ops, b->n, on_batch, b);
     for (uint32_t i = 0; i < b->n; i++)
         free(s->values[i]);
     if (res == 0)
@@ -136,10 +146,27 @@ static bool batch_ready(struct leader *l, struct send *s)
     return true;
 }
 
+/* The owner of the shard is dead, and must be so still when the txn is done. */
+static void send_dead(struct leader *l, struct send *s, uint32_t shard)
+{
+    char key[CMAP_KEY_MAX];
+    const struct map_node *owner = cmap_storage(l->map, &l->map->shards[shard].owner);
+    if (!owner || owner->live)
+        return;
+    snprintf(key, sizeof key, "live/%s", owner->name);
+    for (uint32_t i = 0; i < s->dead_n; i++)
+        if (strcmp(s->dead[i], key) == 0)
+            return;
+    if (s->dead_n == DEAD_MAX)
+        send_flush(l, s);
+    memcpy(s->dead[s->dead_n++], key, sizeof key);
+}
+
 static void send_add(struct leader *l, struct send *s, uint32_t shard, const struct map_shard *after,
                      enum leader_step step)
 {
     char *value = cmap_shard_encode(after);
+    send_dead(l, s, shard);
     if (!value || !batch_ready(l, s)) {
         free(value);
         return;
