@@ -270,7 +270,7 @@ static size_t st_forget(struct storage *s, const struct msgid *ids, size_t n)
 {
     struct house_depot *d = of_storage(s);
     size_t taken = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && !d->dying; i++)
         taken += queue_forget(d->h.q, &ids[i]) == 0;
     wake(d, 0);
     return taken;
@@ -278,30 +278,33 @@ static size_t st_forget(struct storage *s, const struct msgid *ids, size_t n)
 
 static int st_find(struct storage *s, const struct msgid *id, struct queue_entry *e_r, char domain_r[256])
 {
-    return queue_find(of_storage(s)->h.q, id, e_r, domain_r);
+    return of_storage(s)->dying ? -SATCHEL_ENOENT : queue_find(of_storage(s)->h.q, id, e_r, domain_r);
 }
 
 static int st_tomb(struct storage *s, const struct msgid *id, struct storage_state *st_r)
 {
-    return queue_tomb(of_storage(s)->h.q, id, st_r, of_storage(s)->tomb);
+    return of_storage(s)->dying ? -SATCHEL_ENOENT : queue_tomb(of_storage(s)->h.q, id, st_r, of_storage(s)->tomb);
 }
 
 static void st_bags(struct storage *s, void (*each)(void *arg, struct slice domain, const struct bag_stat *st),
                     void *arg)
 {
-    queue_bags(of_storage(s)->h.q, each, arg);
+    if (!of_storage(s)->dying)
+        queue_bags(of_storage(s)->h.q, each, arg);
 }
 
 static void st_bag(struct storage *s, struct slice domain, struct bag_stat *st_r)
 {
-    queue_bag_stat(of_storage(s)->h.q, domain, st_r);
+    *st_r = (struct bag_stat){0};
+    if (!of_storage(s)->dying)
+        queue_bag_stat(of_storage(s)->h.q, domain, st_r);
 }
 
 static int st_list(struct storage *s, struct slice domain, struct slice after,
                    bool (*each)(void *arg, const struct queue_entry *e), void *arg, uint8_t *cursor_r,
                    size_t *cursor_n_r)
 {
-    return queue_list(of_storage(s)->h.q, domain, after, each, arg, cursor_r, cursor_n_r);
+    return of_storage(s)->dying ? 0 : queue_list(of_storage(s)->h.q, domain, after, each, arg, cursor_r, cursor_n_r);
 }
 
 static int part_place(struct house_depot *d, const struct msgid *id, uint32_t part, uint64_t *pos_r, uint32_t *size_r)
@@ -323,7 +326,7 @@ static int st_read(struct storage *s, const struct msgid *id, uint32_t part, str
     struct house_depot *d = of_storage(s);
     uint64_t pos;
     uint32_t size;
-    int res = part_place(d, id, part, &pos, &size);
+    int res = d->dying ? -SATCHEL_ESHUT : part_place(d, id, part, &pos, &size);
     if (res != 0)
         return res;
     res = segread_record(d->h.reader, pos, size, rec_r);
@@ -337,18 +340,19 @@ static int st_read(struct storage *s, const struct msgid *id, uint32_t part, str
 static void st_owed(struct storage *s, const struct storage_id *to, const struct msgid *after,
                     bool (*each)(void *arg, const struct storage_state *st), void *arg)
 {
-    if (queue_tombs_owed(of_storage(s)->h.q, to, after, each, arg) < 0)
+    if (!of_storage(s)->dying && queue_tombs_owed(of_storage(s)->h.q, to, after, each, arg) < 0)
         history_fail("tombstones cannot be read");
 }
 
 static void st_confirm(struct storage *s, const struct storage_id *to, const struct msgid *ids, size_t n)
 {
-    queue_tombs_confirm(of_storage(s)->h.q, to, ids, n);
+    if (!of_storage(s)->dying)
+        queue_tombs_confirm(of_storage(s)->h.q, to, ids, n);
 }
 
 static void st_settled(struct storage *s, const struct msgid *ids, size_t n)
 {
-    queue_tombs_confirm(of_storage(s)->h.q, NULL, ids, n);
+    st_confirm(s, NULL, ids, n);
 }
 
 struct id_batch {
@@ -416,8 +420,9 @@ static void on_ready(void *arg, struct slice domain)
 static void st_stat(struct storage *s, struct storage_stat *st_r)
 {
     struct house_depot *d = of_storage(s);
-    struct queue_totals q;
-    queue_totals(d->h.q, &q);
+    struct queue_totals q = {0};
+    if (!d->dying)
+        queue_totals(d->h.q, &q);
     *st_r = (struct storage_stat){.self = d->id,
                                   .messages = q.messages,
                                   .bytes = q.bytes,

@@ -7,6 +7,7 @@
 #include "tests/csim/simnode.h"
 
 #define RETRY_US 700000u
+#define LOOK_US  500000u
 
 static void lane_enter(struct relay *r, uint32_t d, enum relay_state state, uint64_t wait_us)
 {
@@ -23,12 +24,15 @@ static void lane_release(struct relay *r, uint32_t d, uint64_t wait_us)
     lane_enter(r, d, RELAY_IDLE, wait_us);
 }
 
+/* What was put off a moment ago is not due at any time yet: its DEFER is on its way. While the bag has mail, look. */
 static void lane_sleep(struct relay *r, uint32_t d)
 {
     struct relay_lane *l = &r->lanes[d];
+    struct bag_stat st;
     uint64_t wall = clock_wall_us(r->clock), due = r->outlet->ops->next_due(r->outlet, world_domain(r->w, d));
-    l->hot = due != UINT64_MAX;
-    lane_enter(r, d, RELAY_IDLE, due > wall && due != UINT64_MAX ? due - wall + 1 : 200000);
+    r->outlet->ops->stat(r->outlet, world_domain(r->w, d), &st);
+    l->hot = st.messages > 0;
+    lane_enter(r, d, RELAY_IDLE, due > wall && due - wall < LOOK_US ? due - wall + 1 : LOOK_US);
 }
 
 static void lane_claim(struct relay *r, uint32_t d)
