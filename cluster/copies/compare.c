@@ -269,12 +269,24 @@ static void merge_session_ended(struct copies *c, uint64_t arg, uint32_t shard, 
     copies_wake(c, 0);
 }
 
-/* Returns how many are still to answer. */
-static uint32_t merge_ask(struct copies *c, struct merge_job *j)
+/* A node whose lease ended and whose link is down says nothing, however long one waits. */
+static bool can_answer(const struct copies *c, const struct storage_id *id)
+{
+    const struct cpeer *p = peer_find(c, id);
+    return p && (p->up || (p->node && p->node->live));
+}
+
+/* Returns how many are still to answer; *silent_r: how many never will. */
+static uint32_t merge_ask(struct copies *c, struct merge_job *j, uint32_t *silent_r)
 {
     uint32_t open = 0;
+    *silent_r = 0;
     for (uint32_t i = 0; i < j->n; i++) {
         struct cpeer *p = peer_find(c, &j->who[i].id);
+        if (j->who[i].state != WHO_OK && !can_answer(c, &j->who[i].id)) {
+            ++*silent_r;
+            continue;
+        }
         open += j->who[i].state != WHO_OK;
         if (j->who[i].state != WHO_TODO || !p || !p->up)
             continue;
@@ -303,8 +315,9 @@ static void merges_tick(struct copies *c, uint64_t now)
     {
         struct merge_job *j = dlist_of(it, struct merge_job, link);
         bool there = j->shard < c->shards_n;
-        if (there && merge_ask(c, j) == 0)
-            merge_end(c, j, 0);
+        uint32_t silent = 0;
+        if (there && merge_ask(c, j, &silent) == 0)
+            merge_end(c, j, silent ? -SATCHEL_EAGAIN : 0);
         else if (!there || now >= j->deadline_us)
             merge_end(c, j, -SATCHEL_EAGAIN);
         else

@@ -74,7 +74,8 @@ uint64_t copies_next_us(const struct copies *c);
  * acknowledged everything since.  Our own bit is always set. */
 uint32_t copies_synced(struct copies *c, uint32_t shard);
 /* Takes in what the reachable members and former members know of the shard, before it is delivered from here.  done
- * (once, not from within): 0: all registered ones answered; -SATCHEL_EAGAIN: some were not reached within wait_us. */
+ * (once, not from within): 0: all registered ones answered; -SATCHEL_EAGAIN: some did not within wait_us, or are dead.
+ */
 void copies_merge(struct copies *c, uint32_t shard, uint64_t wait_us, void (*done)(void *arg, uint32_t shard, int res),
                   void *arg);
 /* Everything that became of the shard's messages here has been acknowledged by `to`.  -SATCHEL_EAGAIN after wait_us. */

@@ -592,6 +592,21 @@ static void test_merge(void **state)
     assert_int_equal(answered, -SATCHEL_EAGAIN);
 }
 
+/* Nobody waits for a node whose lease has ended and whose link is down: adoption would take that much longer. */
+static void test_merge_does_not_wait_for_the_dead(void **state)
+{
+    (void)state;
+    fstart(3, 3, 2, 1, &cfg);
+    frun(100000, NULL);
+    fisolate(2, true);
+    net.map_nodes[2].live = false;
+    fmap_tell();
+    answered = 1;
+    copies_merge(net.nodes[0].copies, 0, 2000000, on_done, NULL);
+    frun(500000, NULL);
+    assert_int_equal(answered, -SATCHEL_EAGAIN);
+}
+
 static void test_large_bag_little_traffic(void **state)
 {
     (void)state;
@@ -762,6 +777,7 @@ int main(void)
         T(test_comparison_heals),
         T(test_sync_bit),
         T(test_merge),
+        T(test_merge_does_not_wait_for_the_dead),
         T(test_large_bag_little_traffic),
         T(test_chunked_repair),
         T(test_shed),
