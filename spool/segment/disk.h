@@ -65,3 +65,6 @@ enum disk_engine { DISK_AUTO, DISK_URING, DISK_SYNC };
 
 /* A directory of the real file system, made if missing (mode 0700).  O_DIRECT where the file system offers it. */
 int disk_file_open(struct disk **d_r, const char *dir, enum disk_engine engine);
+/* A directory that somebody else writes: only list, open, close, read, get and room; the rest is -EROFS.  Nothing is
+ * made; -SATCHEL_ENOENT where it is missing. */
+int disk_file_open_readonly(struct disk **d_r, const char *dir);

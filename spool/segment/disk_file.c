@@ -82,7 +82,7 @@ static void file_close(struct disk *disk, int file)
 static int file_open(struct disk *disk, const char *name, uint64_t *size_r)
 {
     struct disk_file *d = of(disk);
-    int fd = openat(d->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(d->dirfd, name, (d->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return -errno;
     struct stat st;
@@ -139,6 +139,8 @@ static int fill(int fd, uint64_t size, bool prewrite)
 static int file_create(struct disk *disk, const char *name, uint64_t size, bool prewrite)
 {
     struct disk_file *d = of(disk);
+    if (d->readonly)
+        return -EROFS;
     int fd = openat(d->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
@@ -174,6 +176,8 @@ static int file_list(struct disk *disk, void (*each)(void *arg, const char *name
 
 static int file_remove(struct disk *disk, const char *name)
 {
+    if (of(disk)->readonly)
+        return -EROFS;
     if (unlinkat(of(disk)->dirfd, name, 0) < 0)
         return -errno;
     return sync_dir(of(disk));
@@ -198,6 +202,8 @@ static int file_put(struct disk *disk, const char *name, struct slice content)
     struct disk_file *d = of(disk);
     char aside[300];
     snprintf(aside, sizeof aside, "%s.new", name);
+    if (d->readonly)
+        return -EROFS;
     int rc = write_aside(d, aside, content);
     if (rc)
         return rc;
@@ -298,6 +304,7 @@ static void file_submit(struct disk *disk, struct disk_io *io)
 {
     struct disk_file *d = of(disk);
     struct disk_fd *f = disk_file_fd(d, io->file);
+    assert(!d->readonly);
     io->at = 0;
     io->state = 0;
     io->next = NULL;
@@ -359,12 +366,12 @@ static const struct disk_ops file_ops = {
 
 static int start(struct disk_file *d, enum disk_engine engine)
 {
-    if (mkdir(d->dir, 0700) < 0 && errno != EEXIST)
+    if (!d->readonly && mkdir(d->dir, 0700) < 0 && errno != EEXIST)
         return -errno;
     d->dirfd = open(d->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (d->dirfd < 0)
         return -errno;
-    if (engine == DISK_SYNC)
+    if (d->readonly || engine == DISK_SYNC)
         return 0;
     int rc = uring_disk_open(&d->uring, d);
     if (rc && engine == DISK_AUTO) {
@@ -376,12 +383,13 @@ static int start(struct disk_file *d, enum disk_engine engine)
     return rc;
 }
 
-int disk_file_open(struct disk **d_r, const char *dir, enum disk_engine engine)
+static int disk_open(struct disk **d_r, const char *dir, enum disk_engine engine, bool readonly)
 {
     struct disk_file *d = calloc(1, sizeof *d);
     if (!d)
         return -ENOMEM;
     d->disk = (struct disk){&file_ops, -1};
+    d->readonly = readonly;
     d->dir = strdup(dir);
     int rc = d->dir ? start(d, engine) : -ENOMEM;
     if (rc) {
@@ -390,10 +398,22 @@ int disk_file_open(struct disk **d_r, const char *dir, enum disk_engine engine)
         return rc;
     }
     pthread_mutex_init(&d->lock, NULL);
-    rc = sync_dir(d); /* what a process that was killed did to the directory is durable before it is relied on */
+    rc = readonly
+             ? 0
+             : sync_dir(d); /* what a process that was killed did to the directory is durable before it is relied on */
     if (rc)
         file_destroy(&d->disk);
     else
         *d_r = &d->disk;
     return rc;
+}
+
+int disk_file_open(struct disk **d_r, const char *dir, enum disk_engine engine)
+{
+    return disk_open(d_r, dir, engine, false);
+}
+
+int disk_file_open_readonly(struct disk **d_r, const char *dir)
+{
+    return disk_open(d_r, dir, DISK_SYNC, true);
 }

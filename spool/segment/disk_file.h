@@ -27,6 +27,7 @@ struct disk_file {
     struct disk disk;
     char *dir;
     int dirfd;
+    bool readonly;
     pthread_mutex_t lock; /* the table below, not what it points to */
     struct disk_fd *fds[FD_BLOCKS];
     struct uring_disk *uring;     /* NULL: the synchronous engine */

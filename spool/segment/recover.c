@@ -23,7 +23,7 @@ struct recovery {
     const struct seglog_replay *replay;
     uint64_t from;
     struct seglog_open_stats *stats;
-    bool dry;
+    bool dry, heads;
     uint64_t mark; /* highest of all labels and of the groups in segments that are not sealed */
     /* the segment under way */
     struct slot *slot;
@@ -182,6 +182,7 @@ static int walk(struct recovery *r)
     r->end = limit;
     r->salvage_end = 0;
     segwalk_begin(&r->walk, r->slots->disk, r->slot->file, l->seg, (uint32_t)r->slot->bytes);
+    r->walk.heads = r->heads;
     int rc = segwalk_run(&r->walk, limit, &sink);
     r->stats->bytes_read += r->walk.read_bytes;
     segwalk_end(&r->walk);
@@ -334,9 +335,11 @@ static int remove_foreign(struct slots *s)
 }
 
 int recover_run(struct slots *s, const struct seglog_replay *replay, uint64_t from, struct seglog_open_stats *stats,
-                bool dry)
+                enum recover_how how)
 {
+    bool dry = how != RECOVER_OPEN;
     struct recovery r = {.slots = s, .replay = replay, .from = from, .stats = stats, .dry = dry};
+    r.heads = how == RECOVER_HEADS;
     int rc = name_lost(s);
     if (rc == 0)
         rc = find_mark(&r);

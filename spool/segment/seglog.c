@@ -103,7 +103,7 @@ static int recover(struct seglog *l, const struct seglog_replay *replay, uint64_
     if (rc == 0)
         rc = slots_load(&l->slots);
     if (rc == 0)
-        rc = recover_run(&l->slots, replay, from, stats, false);
+        rc = recover_run(&l->slots, replay, from, stats, RECOVER_OPEN);
     if (rc)
         return rc;
     stats->next_pos = logpos(l->slots.next_seg, SEG_DATA_FROM);
@@ -137,7 +137,8 @@ int seglog_open(struct seglog **l_r, const struct seglog_config *cfg, struct dis
     return 0;
 }
 
-int seglog_scan(struct disk *disk, const struct seglog_replay *replay, uint64_t from, struct seglog_open_stats *stats_r)
+static int scan(struct disk *disk, const struct seglog_replay *replay, uint64_t from, struct seglog_open_stats *stats_r,
+                enum recover_how how)
 {
     struct seglog_open_stats unused;
     struct seglog_open_stats *stats = stats_r ? stats_r : &unused;
@@ -147,10 +148,26 @@ int seglog_scan(struct disk *disk, const struct seglog_replay *replay, uint64_t 
     if (rc == 0)
         rc = slots_load(&s);
     if (rc == 0)
-        rc = recover_run(&s, replay, from, stats, true);
+        rc = recover_run(&s, replay, from, stats, how);
     stats->next_pos = logpos(s.next_seg, SEG_DATA_FROM);
     slots_free(&s);
     return rc;
+}
+
+int seglog_scan(struct disk *disk, const struct seglog_replay *replay, uint64_t from, struct seglog_open_stats *stats_r)
+{
+    return scan(disk, replay, from, stats_r, RECOVER_SCAN);
+}
+
+int seglog_scan_heads(struct disk *disk, const struct seglog_replay *replay, uint64_t from,
+                      struct seglog_open_stats *stats_r)
+{
+    return scan(disk, replay, from, stats_r, RECOVER_HEADS);
+}
+
+int seglog_identify(struct disk *disk, uint8_t storage_r[16])
+{
+    return recover_format(disk, storage_r, false);
 }
 
 /* A disk that lost its power never answers: the wait is bounded. */

@@ -78,6 +78,12 @@ int seglog_open(struct seglog **l_r, const struct seglog_config *cfg, struct dis
 /* Reads everything as seglog_open does and changes nothing on the disk (for `spool check` and `spool dump`). */
 int seglog_scan(struct disk *disk, const struct seglog_replay *replay, uint64_t from,
                 struct seglog_open_stats *stats_r);
+/* As seglog_scan, for logs that others write (cluster/shared): only heads are read and verified, so that long bodies
+ * cost nothing; rec->body.p is NULL.  A record whose body was torn or is damaged shows when it is read. */
+int seglog_scan_heads(struct disk *disk, const struct seglog_replay *replay, uint64_t from,
+                      struct seglog_open_stats *stats_r);
+/* The storage UUID in FORMAT, without touching anything.  -SATCHEL_ENOENT, -SATCHEL_EVERSION, -SATCHEL_EDAMAGED. */
+int seglog_identify(struct disk *disk, uint8_t storage_r[16]);
 /* Writes what is open, waits for what is in flight, and seals the segment: all in it is durable.  NULL is allowed. */
 void seglog_close(struct seglog **l);
 /* Forgets everything without a write, as a crash would (tests).  Entries' done are not run.  What the disk is writing

@@ -5,7 +5,13 @@
 
 #include <stdlib.h>
 
-enum { WINDOW = 256 << 10, MAGIC_AT = 8, HEAD_MAX = REC_HEADER_BYTES + REC_COPYSET_MAX * 16 + REC_META_MAX };
+enum {
+    WINDOW = 256 << 10,
+    WINDOW_FAR = 8 << 10,
+    BODY_FAR = 64 << 10,
+    MAGIC_AT = 8,
+    HEAD_MAX = REC_HEADER_BYTES + REC_COPYSET_MAX * 16 + REC_META_MAX
+};
 
 void segwalk_begin(struct segwalk *w, struct disk *disk, int file, uint64_t seg, uint32_t bytes)
 {
@@ -32,7 +38,7 @@ static size_t read_around_bad_sectors(struct segwalk *w, uint64_t off, size_t n)
 
 static bool window_load(struct segwalk *w, uint64_t off, size_t need)
 {
-    size_t want = need > WINDOW ? need : WINDOW;
+    size_t usual = w->far ? WINDOW_FAR : WINDOW, want = need > usual ? need : usual;
     if (want > w->bytes - off)
         want = (size_t)(w->bytes - off);
     if (want > w->cap) {
@@ -130,10 +136,11 @@ static int record_at(struct segwalk *w, uint32_t off, uint32_t to, struct record
     size_t need = REC_HEADER_BYTES;
     for (;;) {
         struct slice s = view(w, off, to, need);
-        int rc = record_decode(s, logpos(w->seg, off), rec_r, size_r);
+        int rc = w->heads ? record_decode_head(s, logpos(w->seg, off), rec_r, size_r)
+                          : record_decode(s, logpos(w->seg, off), rec_r, size_r);
         if (rc == 0)
-            return *size_r <= to - off && record_body_ok(rec_r) ? 0 : -SATCHEL_EDAMAGED;
-        size_t more = *size_r ? *size_r : HEAD_MAX;
+            return *size_r <= to - off && (w->heads || record_body_ok(rec_r)) ? 0 : -SATCHEL_EDAMAGED;
+        size_t more = *size_r && !w->heads ? *size_r : HEAD_MAX;
         if (rc != -SATCHEL_ETORN || need >= more || s.n >= to - off)
             return rc;
         need = more;
@@ -183,6 +190,7 @@ static int walk_range(struct segwalk *w, uint32_t from, uint32_t to, const struc
         }
         /* the gap before it comes first; its callback may move the window, so the record is then read again */
         bool behind_gap = gap < at;
+        w->far = w->heads && size >= BODY_FAR;
         int rc =
             behind_gap ? report_bad(sink, gap, at) : sink->record(sink->arg, &rec, logpos(w->seg, at), (uint32_t)size);
         if (rc)

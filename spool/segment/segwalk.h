@@ -18,6 +18,8 @@ struct segwalk {
     uint64_t at;
     uint64_t read_bytes;
     bool no_memory;
+    bool heads; /* bodies are neither read nor verified: rec->body.p is NULL, body.n its length */
+    bool far;   /* the last body was long: what comes behind it is read in small pieces */
 };
 
 struct segwalk_sink {
