@@ -28,12 +28,17 @@ enum {
     CLOSE_WAIT_MS = 100,
 };
 
+struct mail_list {
+    struct mail *first, **tail;
+};
+
 struct copy_door {
     struct storage st;
     struct spool *s;
     struct mailbox box; /* of struct storage_mail */
     struct door_bell bell;
-    struct mail *answers, **answers_tail; /* given at once, told in poll */
+    struct mail_list answers; /* given at once, told in poll */
+    struct mail_list staged;  /* under q_lock: to be told when the index has committed */
     struct segread *reader;
     size_t under_way; /* requests whose done has not run */
     uint64_t posted_bytes;
@@ -59,20 +64,44 @@ static struct copy_door *door_of(struct storage *st)
 
 /* ---- answers */
 
-static void box_post(struct copy_door *d, struct storage_mail *m, enum mail_kind kind, int res)
-{
-    m->kind = kind;
-    m->res = res;
-    mailbox_post(&d->box, &m->mail);
-}
-
-static void answer(struct copy_door *d, struct storage_mail *m, enum mail_kind kind, int res)
+static void list_add(struct mail_list *l, struct storage_mail *m, enum mail_kind kind, int res)
 {
     m->kind = kind;
     m->res = res;
     m->mail.next = NULL;
-    *d->answers_tail = &m->mail;
-    d->answers_tail = &m->mail.next;
+    *l->tail = &m->mail;
+    l->tail = &m->mail.next;
+}
+
+static struct mail *list_take(struct mail_list *l)
+{
+    struct mail *first = l->first;
+    l->first = NULL;
+    l->tail = &l->first;
+    return first;
+}
+
+/* On the indexer: told once the index has committed what it is about. */
+static void stage(struct copy_door *d, struct storage_mail *m, enum mail_kind kind, int res)
+{
+    list_add(&d->staged, m, kind, res);
+}
+
+void storage_committed(struct copy_door *d)
+{
+    struct mail *m = list_take(&d->staged);
+    bool any = m != NULL;
+    for (struct mail *next; m; m = next) {
+        next = m->next;
+        mailbox_post(&d->box, m);
+    }
+    if (any)
+        bell_ring(&d->box.bell);
+}
+
+static void answer(struct copy_door *d, struct storage_mail *m, enum mail_kind kind, int res)
+{
+    list_add(&d->answers, m, kind, res);
 }
 
 static void tell_put(struct copy_door *d, struct storage_mail *m)
@@ -174,7 +203,9 @@ static void put_settled(struct spool_append *a)
         return;
     a->applied = NULL;
     d->bell.committer = true;
-    box_post(d, &p->post, MAIL_PUT, a->res);
+    p->post.kind = MAIL_PUT;
+    p->post.res = a->res;
+    mailbox_post(&d->box, &p->post.mail);
 }
 
 /* On the indexer: the message is in its bag, but is all of it? */
@@ -183,8 +214,7 @@ static void put_applied(struct spool_append *a)
     struct storage_put *p = a->owner;
     struct copy_door *d = p->impl;
     bool whole = queue_is_whole(a->spool->queue, &a->e.rec.id, put_chunks(&a->e.rec));
-    box_post(d, &p->post, MAIL_PUT, whole ? 0 : -SATCHEL_ENOENT);
-    bell_ring(&d->box.bell);
+    stage(d, &p->post, MAIL_PUT, whole ? 0 : -SATCHEL_ENOENT);
 }
 
 /* What compaction wrote into the record speaks of another log. */
@@ -226,13 +256,48 @@ static struct spool_append *put_append(struct copy_door *d, struct storage_put *
     return a;
 }
 
+/* On the indexer. */
+static void repair_done(void *arg, int res)
+{
+    struct storage_put *p = arg;
+    struct copy_door *d = p->impl;
+    stage(d, &p->post, MAIL_PUT, res);
+}
+
+/* The record takes the place of the one that is here, with the state known here.  1: is not here, an ordinary put. */
+static int put_repair(struct copy_door *d, struct storage_put *p)
+{
+    struct record rec = p->rec;
+    uint8_t *bytes = malloc(rec.meta.n + rec.body.n + 1);
+    if (!bytes)
+        return -SATCHEL_ENOMEM;
+    struct wire_wr w = wire_wr(bytes, rec.meta.n + rec.body.n);
+    put_meta(&w, &p->rec);
+    rec.meta = slice_of(bytes, wire_len(&w));
+    rec.body.p = w.p;
+    for (uint32_t i = 0; i < p->body_parts_n; i++)
+        wire_put(&w, p->body_parts[i].p, p->body_parts[i].n);
+    if (!p->body_parts)
+        wire_put(&w, p->rec.body.p, p->rec.body.n);
+    spool_lock(d->s);
+    int res = w.bad ? -SATCHEL_EINVAL : queue_repair(d->s->queue, &rec, repair_done, p);
+    spool_unlock(d->s);
+    free(bytes);
+    return res == -SATCHEL_ENOENT ? 1 : res;
+}
+
 static void copy_put(struct storage *st, struct storage_put *p)
 {
     struct copy_door *d = door_of(st);
     int res = put_judge(d->s, p);
+    p->impl = d;
+    if (res == 1 && p->rec.type == REC_MSG && p->flags & PUT_REPAIR && (res = put_repair(d, p)) == 0) {
+        d->under_way++;
+        d->posted = true;
+        return;
+    }
     struct spool_append *a = res == 1 ? put_append(d, p) : NULL;
     d->under_way++;
-    p->impl = d;
     if (!a) {
         answer(d, &p->post, MAIL_PUT, res == 1 ? -SATCHEL_ENOMEM : res);
         return;
@@ -249,8 +314,7 @@ static void merge_done(void *arg, int res)
 {
     struct storage_merge *m = arg;
     struct copy_door *d = m->impl;
-    box_post(d, &m->post, MAIL_MERGE, res);
-    bell_ring(&d->box.bell);
+    stage(d, &m->post, MAIL_MERGE, res);
 }
 
 static void copy_merge(struct storage *st, struct storage_merge *m)
@@ -460,8 +524,7 @@ void storage_changed(struct copy_door *d, const struct storage_state *st)
     if (st->owed.n)
         memcpy(t->bytes + st->domain.n, st->owed.p, st->owed.n);
     atomic_fetch_add_explicit(&d->taps, 1, memory_order_relaxed);
-    box_post(d, &t->post, MAIL_TAP, 0);
-    bell_ring(&d->box.bell);
+    stage(d, &t->post, MAIL_TAP, 0);
 }
 
 static void copy_tap(struct storage *st, void (*each)(void *arg, const struct storage_state *st), void *arg)
@@ -500,10 +563,7 @@ static void copy_poll(struct storage *st)
         bell_disarm(&d->box.bell);
     d->armed = false;
     ring_committer(d);
-    struct mail *answers = d->answers;
-    d->answers = NULL;
-    d->answers_tail = &d->answers;
-    tell_all(d, answers);
+    tell_all(d, list_take(&d->answers));
     tell_all(d, mailbox_take(&d->box));
     if (atomic_load_explicit(&d->taps, memory_order_relaxed) == 0)
         atomic_store_explicit(&d->taps_lost, false, memory_order_relaxed);
@@ -516,7 +576,7 @@ static bool copy_sleep(struct storage *st)
     if (!d->armed)
         bell_arm(&d->box.bell);
     d->armed = true;
-    return mailbox_empty(&d->box) && !d->answers && !d->posted;
+    return mailbox_empty(&d->box) && !d->answers.first && !d->posted;
 }
 
 /* What is under way comes to its end first. */
@@ -532,6 +592,7 @@ static void copy_close(struct storage **st)
     spool_lock(s);
     s->copies = NULL;
     spool_unlock(s);
+    storage_committed(d);
     d->tap_each = NULL;
     tell_all(d, mailbox_take(&d->box));
     committer_forget_bell(s, &d->bell);
@@ -579,7 +640,8 @@ int spool_storage(struct spool *s, struct storage **st_r)
     d->s = s;
     d->st.ops = &copy_ops;
     d->st.fd = d->box.bell.fd;
-    d->answers_tail = &d->answers;
+    list_take(&d->answers);
+    list_take(&d->staged);
     d->bell.bell = &d->box.bell;
     committer_add_bell(s, &d->bell);
     spool_lock(s);

@@ -55,6 +55,8 @@ static struct mail *apply_batch(struct spool *s, struct mail *m)
     }
     if (upto)
         apply_failed(s, queue_commit(s->queue, upto));
+    if (s->copies)
+        storage_committed(s->copies);
     spool_unlock(s);
     while (first != m) {
         struct mail *next = first->next;

@@ -149,6 +149,8 @@ void spool_observe(struct spool *s, uint64_t arrival_us);
 
 /* door_copy.c: the queue's changed(), called under q_lock */
 void storage_changed(struct copy_door *d, const struct storage_state *st);
+/* The same, after a batch was committed: what the batch caused is told now, and can be seen. */
+void storage_committed(struct copy_door *d);
 /* door_out.c: the queue's ready(), called under q_lock */
 void outlet_bag_ready(struct spool *s, struct slice domain);
 

@@ -27,7 +27,7 @@ struct storage_mail {
 };
 
 enum put_flags {
-    PUT_REPAIR = 1 << 0, /* our own record of it is damaged: this one takes its place */
+    PUT_REPAIR = 1 << 0, /* our own record of it is damaged: this one takes its place; -SATCHEL_EBUSY: held now */
     PUT_LAZY = 1 << 1,   /* nobody waits for a 250: may share a later group */
 };
 
@@ -97,7 +97,8 @@ struct storage_ops {
      * say it again when `owed` or stat.tombs_owed shows that it is. */
     void (*retire)(struct storage *s, const struct storage_id *gone);
 
-    /* What became of messages here by other doors (not by merge or forget), once it is durable; runs inside poll.  One
+    /* What became of messages here by other doors (not by merge or forget), once it is durable and can be seen by the
+     * functions above; runs inside poll.  One
      * listener.  Only while a copier is set: without one nobody is to hear of it.  Of a listener that does not poll, at
      * most 65,536 are kept: of what is left out, `owed` knows all that is final, and digests tell the rest. */
     void (*tap)(struct storage *s, void (*each)(void *arg, const struct storage_state *st), void *arg);

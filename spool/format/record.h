@@ -85,8 +85,8 @@ enum rec_tag {
     RT_RESULT = 10,     /* u32 item index, u8 enum item_end, then status: see result_put */
     RT_KILLS = 11,      /* u64 position of the record that this DONE kills: the DONE may go once that segment is gone */
     RT_ORIGIN = 12,     /* 24-byte message ID that the DSN is about */
-    RT_UPTO = 14,       /* u64 position: an ABORT that was moved forgets what lies below this, not below itself */
-    RT_DSN = 13, /* u32 item index or 0xffffffff for the message, then text of ESMTP parameters (RFC 3461), opaque */
+    RT_UPTO = 14, /* u64 position where a moved DONE or ABORT was first: what it says concerns copies below that */
+    RT_DSN = 13,  /* u32 item index or 0xffffffff for the message, then text of ESMTP parameters (RFC 3461), opaque */
 };
 
 struct meta_tlv {

@@ -308,11 +308,17 @@ static void state_change(struct queue *q, struct slice domain, const struct plac
     }
 }
 
-/* The later copy takes the place of the one known: compaction wrote it, or another storage sent it again.  Its state is
- * what was known when it was written, or none. */
+/* A copy written by compaction takes the place of the one known; its state is what was known when it was written.  So
+ * does a second copy that another storage sent, while nothing was tried of the message: then no record speaks of a
+ * state that a scan would have to find behind it.  Later it stays dead where it is, and the DONE has to kill it too. */
 static void msg_again(struct queue *q, struct slice domain, const struct place *at, struct entry *known,
-                      const struct entry *copy)
+                      const struct entry *copy, bool moved)
 {
+    if (!moved && !state_is_fresh(&known->state)) {
+        entry_old_add(known, logpos_seg(copy->pos));
+        entry_put(q, domain, at, known);
+        return;
+    }
     struct entry old = *known;
     seg_msg(q, old.pos, old.size, -1);
     seg_msg(q, copy->pos, copy->size, 1);
@@ -363,7 +369,7 @@ static int apply_msg(struct queue *q, const struct applied *a)
     if (res)
         msg_new(q, domain, &at, &copy);
     else
-        msg_again(q, domain, &at, &known, &copy);
+        msg_again(q, domain, &at, &known, &copy, rec->flags & REC_F_MOVED);
     return 0;
 }
 
@@ -437,6 +443,14 @@ static void apply_results(struct slice meta, struct msg_state *s)
             state_finish(s, item, end);
 }
 
+/* Where a record lay before compaction moved it: what it says concerns copies that lie below. */
+static uint64_t first_pos(const struct applied *a)
+{
+    struct slice v = meta_find(a->rec->meta, RT_UPTO);
+    struct wire_rd r = wire_rd(v);
+    return v.p ? wire_u64(&r) : a->pos;
+}
+
 static void apply_kills(struct queue *q, struct seg *own, struct slice meta)
 {
     struct wire_rd r = wire_rd(meta);
@@ -487,7 +501,7 @@ static bool tomb_make(struct queue *q, const struct applied *a, const struct pla
 static int done_unknown(struct queue *q, const struct applied *a, const struct place *at, const char *domain)
 {
     struct tomb t;
-    bool moved = a->rec->flags & REC_F_MOVED;
+    bool moved = a->rec->flags & REC_F_MOVED, tomb = a->rec->flags & REC_F_TOMB;
     int res = tomb_load(q, &at->id, &t);
     if (res && res != -SATCHEL_ENOENT)
         return res;
@@ -495,11 +509,11 @@ static int done_unknown(struct queue *q, const struct applied *a, const struct p
     struct seg *own = own_seg(q, a);
     own->done_bytes += a->size;
     apply_kills(q, own, a->rec->meta);
-    if (res == 0 && moved)
+    if (res == 0 && moved && tomb)
         tomb_moved(q, &t, a->pos);
     else if (res && (!moved || q->replaying) && tomb_make(q, a, at, domain, NULL, &t))
         tomb_new(q, &t);
-    else if (res && a->rec->flags & REC_F_FINAL && !(a->rec->flags & REC_F_TOMB))
+    else if (res && !tomb && a->rec->flags & REC_F_FINAL)
         finished_add(q, &at->id);
     return 0;
 }
@@ -517,8 +531,10 @@ static int apply_done(struct queue *q, const struct applied *a)
         return res;
     struct msg_state after = e.state;
     struct index_iter *chunks = NULL;
-    apply_ends(a->rec, &after);
-    bool final = a->rec->flags & REC_F_FINAL || after.live == 0;
+    bool final = a->rec->flags & REC_F_FINAL;
+    if (final || e.pos < first_pos(a)) /* a later copy brings its state with it, and may be a life of its own */
+        apply_ends(a->rec, &after);
+    final = final || after.live == 0;
     if (final && e.chunks && !(chunks = queue_chunks_iter(q, &at.id)))
         return q->store.err ? q->store.err : -SATCHEL_ENOMEM;
     q->store.writing = true;
@@ -569,12 +585,14 @@ static int apply_defer(struct queue *q, const struct applied *a)
     return 0;
 }
 
-/* An ABORT forgets what was stored before it was written: a copy that came later is another promise. */
-static uint64_t abort_upto(const struct applied *a)
+/* A copy that came after the ABORT was written is another promise.  Only a scan may see a moved ABORT behind such a
+ * copy; in doubt the message stays. */
+static bool abort_is_late(const struct entry *e, uint64_t upto)
 {
-    struct slice v = meta_find(a->rec->meta, RT_UPTO);
-    struct wire_rd r = wire_rd(v);
-    return v.p ? wire_u64(&r) : a->pos;
+    for (uint32_t i = 0; i < e->olds_n; i++)
+        if (e->olds[i] > logpos_seg(upto))
+            return true;
+    return e->pos >= upto;
 }
 
 static int apply_abort(struct queue *q, const struct applied *a)
@@ -582,7 +600,7 @@ static int apply_abort(struct queue *q, const struct applied *a)
     char domain[256];
     struct place at;
     struct entry e;
-    uint64_t upto = abort_upto(a);
+    uint64_t upto = first_pos(a);
     int res = queue_id_load(q, &a->rec->id, domain, &at);
     if (res == 0)
         res = queue_entry_load(q, slice_str(domain), &at, &e);
@@ -595,7 +613,7 @@ static int apply_abort(struct queue *q, const struct applied *a)
     struct seg *own = own_seg(q, a);
     own->done_bytes += a->size;
     apply_kills(q, own, a->rec->meta);
-    bool later = res == 0 && e.pos >= upto;
+    bool later = res == 0 && abort_is_late(&e, upto);
     chunks_remove(q, chunks, later ? 0 : upto, NULL, a->rec->meta);
     if (res == 0) {
         kill_entry(q, own, &e);

@@ -236,7 +236,7 @@ void state_fresh(struct msg_state *s_r, uint32_t items)
     s_r->items = s_r->live = items;
 }
 
-static bool state_is_fresh(const struct msg_state *s)
+bool state_is_fresh(const struct msg_state *s)
 {
     return s->seq == 0 && s->attempts == 0 && s->due_us == 0 && !s->held && s->live == s->items;
 }

@@ -106,5 +106,6 @@ size_t entry_encode(const struct entry *e, uint8_t *out_r);
 int entry_decode(struct slice in, struct entry *e_r);
 /* The state of a message of which nothing was tried yet. */
 void state_fresh(struct msg_state *s_r, uint32_t items);
+bool state_is_fresh(const struct msg_state *s);
 /* false: no room. A segment that is there already is fine. */
 bool entry_old_add(struct entry *e, uint64_t seg);

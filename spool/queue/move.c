@@ -34,8 +34,10 @@ struct victim {
 struct move {
     struct job job;
     struct queue *q;
-    size_t cand;
+    size_t cand; /* of the victim */
     bool holds;
+    queue_merged *repaired; /* NULL: a move of the victim */
+    void *repaired_arg;
     struct seglog_entry entry;
     uint8_t bytes[]; /* copyset, meta, body */
 };
@@ -123,8 +125,11 @@ static int scan_record(void *arg, const struct record *rec, uint64_t pos, uint32
 {
     const struct scan *s = arg;
     struct victim *v = s->v;
+    struct entry e;
     if (!record_stays(s->q, rec, pos))
         return s->q->store.err;
+    if (rec->type == REC_ABORT && record_entry(s->q, rec, &e))
+        return -SATCHEL_EAGAIN; /* stored again since: the ABORT must not come behind that */
     v->keep_bytes += size;
     if (v->keep_bytes > v->limit_bytes)
         return -SATCHEL_EAGAIN;
@@ -209,16 +214,19 @@ static void msg_meta(struct queue *q, struct wire_wr *w, struct slice meta, uint
     meta_put(w, RT_STATE, slice_of(state, state_encode(&e->state, state, sizeof state)));
 }
 
-/* What it forgets lies before the place where it was first written. */
-static void abort_meta(struct queue *q, struct wire_wr *w, struct slice meta, uint64_t pos)
+/* The place where it was first written: what it says concerns copies before that. */
+static void put_upto(struct wire_wr *w, struct slice meta, uint64_t pos)
 {
-    const struct seg *s = segs_find(&q->segs, logpos_seg(pos));
-    uint8_t upto[8];
-    struct wire_wr u = wire_wr(upto, sizeof upto);
-    wire_put(w, meta.p, meta.n);
+    uint8_t v[8];
+    struct wire_wr u = wire_wr(v, sizeof v);
     wire_put_u64(&u, pos);
     if (!meta_find(meta, RT_UPTO).p)
-        meta_put(w, RT_UPTO, slice_of(upto, sizeof upto));
+        meta_put(w, RT_UPTO, slice_of(v, sizeof v));
+}
+
+static void abort_kills(struct queue *q, struct wire_wr *w, struct slice meta, uint64_t pos)
+{
+    const struct seg *s = segs_find(&q->segs, logpos_seg(pos));
     if (meta_find(meta, RT_KILLS).p)
         return;
     for (uint32_t i = 0; s && i < s->kills_n; i++)
@@ -231,19 +239,18 @@ static size_t move_extra(const struct queue *q, const struct record *rec, uint64
     const struct seg *s = segs_find(&q->segs, logpos_seg(pos));
     if (rec->type == REC_MSG)
         return MOVE_META_EXTRA;
-    return rec->type == REC_ABORT && s ? 12 + (size_t)s->kills_n * 12 : 0;
+    return 12 + (rec->type == REC_ABORT && s ? (size_t)s->kills_n * 12 : 0);
 }
 
 static void move_done(struct seglog_entry *e, int res);
 
-static struct move *move_new(struct queue *q, size_t cand, const struct record *rec, const struct entry *e)
+static struct move *move_new(struct queue *q, uint64_t pos, const struct record *rec, const struct entry *e)
 {
-    uint64_t pos = q->victim->items[cand].pos;
     size_t meta_cap = rec->meta.n + move_extra(q, rec, pos);
     struct move *m = malloc(sizeof *m + rec->copyset.n + meta_cap + rec->body.n);
     if (!m)
         return NULL;
-    *m = (struct move){.q = q, .cand = cand, .holds = rec->type == REC_MSG || rec->type == REC_CHUNK};
+    *m = (struct move){.q = q, .holds = rec->type == REC_MSG || rec->type == REC_CHUNK};
     m->entry = (struct seglog_entry){.rec = *rec, .flags = ENTRY_RESERVE | ENTRY_LAZY, .done = move_done, .arg = m};
     struct wire_wr w = wire_wr(m->bytes, rec->copyset.n + meta_cap + rec->body.n);
     struct record *copy = &m->entry.rec;
@@ -253,10 +260,12 @@ static struct move *move_new(struct queue *q, size_t cand, const struct record *
     copy->meta.p = w.p;
     if (rec->type == REC_MSG)
         msg_meta(q, &w, rec->meta, pos, e);
-    else if (rec->type == REC_ABORT)
-        abort_meta(q, &w, rec->meta, pos);
     else
         wire_put(&w, rec->meta.p, rec->meta.n);
+    if (rec->type == REC_ABORT || rec->type == REC_DONE)
+        put_upto(&w, rec->meta, pos);
+    if (rec->type == REC_ABORT)
+        abort_kills(q, &w, rec->meta, pos);
     copy->meta.n = (size_t)(w.p - copy->meta.p);
     copy->body.p = w.p;
     wire_put(&w, rec->body.p, rec->body.n);
@@ -329,9 +338,10 @@ static int move_start(struct queue *q, size_t i, const struct entry *e)
         v->error = v->error ? v->error : res;
         return res;
     }
-    struct move *m = move_new(q, i, &rec, e);
+    struct move *m = move_new(q, c->pos, &rec, e);
     if (!m)
         return -SATCHEL_ENOMEM;
+    m->cand = i;
     c->state = CAND_MOVING;
     v->inflight++;
     v->inflight_bytes += c->size;
@@ -352,6 +362,14 @@ static bool cand_stays(struct queue *q, const struct cand *c)
     return segread_head(q->reader, c->pos, c->size, &rec) || record_stays(q, &rec, c->pos);
 }
 
+/* The message of an ABORT was stored again meanwhile. */
+static bool cand_lives(struct queue *q, const struct cand *c)
+{
+    char domain[256];
+    struct place at;
+    return queue_id_load(q, &c->id, domain, &at) == 0;
+}
+
 /* false: the log takes no more now. */
 static bool cand_step(struct queue *q, size_t i)
 {
@@ -364,6 +382,10 @@ static bool cand_step(struct queue *q, size_t i)
     if (!cand_stays(q, c)) {
         c->state = CAND_OVER;
         return true;
+    }
+    if (c->type == REC_ABORT && cand_lives(q, c)) {
+        q->victim->error = -SATCHEL_EAGAIN;
+        return false;
     }
     if (holds && !move_hold(q, c, &e))
         return true;
@@ -389,4 +411,38 @@ void victim_step(struct queue *q)
     while (v->first < v->n && v->items[v->first].state == CAND_OVER)
         v->first++;
     v->stepping = false;
+}
+
+/* ---- repair: as a move, of a record that was read elsewhere */
+
+static void repair_done(struct seglog_entry *e, int res)
+{
+    struct move *m = e->arg;
+    struct queue *q = m->q;
+    move_release(q, &e->rec.id);
+    m->repaired(m->repaired_arg, res);
+    job_free(q, &m->job);
+}
+
+int queue_repair(struct queue *q, const struct record *rec, queue_merged *done, void *arg)
+{
+    const struct cand c = {.type = REC_MSG, .id = rec->id};
+    struct entry e;
+    if (hold_find(q, &rec->id))
+        return -SATCHEL_EBUSY;
+    if (!move_hold(q, &c, &e))
+        return q->store.err ? q->store.err : -SATCHEL_ENOENT;
+    struct move *m = olds_live(q, &e) < ENTRY_OLDS_MAX ? move_new(q, e.pos, rec, &e) : NULL;
+    int res = m ? 0 : -SATCHEL_EBUSY;
+    if (m) {
+        m->entry.done = repair_done;
+        m->repaired = done;
+        m->repaired_arg = arg;
+        res = q->port.append(q->port.ctx, &m->entry);
+    }
+    if (res && m)
+        job_free(q, &m->job);
+    if (res)
+        move_release(q, &rec->id);
+    return res;
 }

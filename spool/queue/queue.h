@@ -131,6 +131,9 @@ int queue_finish(struct queue *q, struct slice domain, const struct claim *c, co
  */
 typedef void queue_merged(void *arg, int res);
 int queue_merge(struct queue *q, const struct storage_state *st, queue_merged *done, void *arg);
+/* The MSG record of a live message cannot be read: this one takes its place, with the state as it is.  Copied.  0: done
+ * runs when it is durable and applied; -SATCHEL_EBUSY, -SATCHEL_ENOENT. */
+int queue_repair(struct queue *q, const struct record *rec, queue_merged *done, void *arg);
 /* Takes a message (or chunks without their message) out of its bag without a tombstone: this copy is not needed.  A
  * copy that is stored later lives.  0: an ABORT is on its way; -SATCHEL_EBUSY, -SATCHEL_ENOENT. */
 int queue_forget(struct queue *q, const struct msgid *id);

@@ -108,7 +108,7 @@ void victim_step(struct queue *q);
 bool victim_idle(const struct victim *v);
 /* Everything that must stay is durable elsewhere. */
 bool victim_done(const struct victim *v);
-/* Error of the first record that could not be read again; it stays where it is. */
+/* Error of the first record that could not be read again; it stays where it is.  -SATCHEL_EAGAIN: not now. */
 int victim_error(const struct victim *v);
 uint64_t victim_seg(const struct victim *v);
 /* Only while idle. */

@@ -33,7 +33,8 @@
  * 7. That a tombstone was given up is known to the index alone.  Lost in a crash after its segment went, it is found
  *    at recovery: the segment is not in the log.  (Given up, it stood for nothing any more.)
  * 8. Copies of other storages come and go (queue_forget): an ABORT forgets what lies before it, and when compaction
- *    takes it towards the tail it keeps that place as RT_UPTO.
+ *    takes it towards the tail it keeps that place as RT_UPTO.  It does not move while its message is stored again:
+ *    its segment waits until those are gone that the ABORT kills.
  * 9. A free that was asked for and not confirmed changes nothing here.  After a crash the log says which segments are
  *    left.
  *
@@ -203,10 +204,12 @@ static void victim_end(struct queue *q)
         res = -SATCHEL_EDAMAGED;
     victim_free(q);
     s->emptied = res == 0;
-    s->stuck = res != 0;
-    if (res)
-        log_error("queue.compact_failed", "segment=%llu messages=%u chunks=%u error=\"%s\"", (unsigned long long)s->seg,
-                  s->msgs, s->chunks, satchel_strerror(res));
+    s->stuck = res != 0 && res != -SATCHEL_EAGAIN;
+    if (res == -SATCHEL_EAGAIN)
+        s->tried_bytes = seg_keep_bytes(&q->segs, s) + 1;
+    if (s->stuck)
+        log_error("queue.compact_failed", "segment=%llu messages=%u chunks=%u defers=%u tombs=%u error=\"%s\"",
+                  (unsigned long long)s->seg, s->msgs, s->chunks, s->defers, s->tombs, satchel_strerror(res));
 }
 
 static bool victim_advance(struct queue *q)
