@@ -1,30 +1,22 @@
-/* apply.c - what each record means for index and counters.
+/* apply.c - what each record means for index and counters: messages and chunks here, how they end in ends.c.
  *
  * Each function first reads what it needs (reading may commit what was applied before), then writes without reading, so
  * that a batch never holds half a record. */
+#include "spool/queue/apply.h"
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 #include "spool/base/wire.h"
-#include "spool/queue/queue_impl.h"
 #include <endian.h>
 #include <stdlib.h>
 
-struct applied {
-    const struct record *rec;
-    uint64_t pos;
-    uint32_t size;
-};
-
-typedef int apply_fn(struct queue *q, const struct applied *a);
-
-static struct seg *own_seg(struct queue *q, const struct applied *a)
+struct seg *apply_own_seg(struct queue *q, const struct applied *a)
 {
     struct seg *s = segs_need(&q->segs, logpos_seg(a->pos));
     s->dirty = true;
     return s;
 }
 
-static bool name_ok(struct slice domain)
+bool apply_name_ok(struct slice domain)
 {
     return domain.n > 0 && domain.n <= KEY_DOMAIN_MAX && !memchr(domain.p, 0, domain.n);
 }
@@ -50,7 +42,7 @@ static void seg_chunk(struct queue *q, uint64_t pos, uint32_t size, int sign)
     s->live_bytes += (uint64_t)((int64_t)size * sign);
 }
 
-static void seg_defer(struct queue *q, uint64_t pos, int sign)
+void apply_seg_defer(struct queue *q, uint64_t pos, int sign)
 {
     if (pos == 0)
         return;
@@ -64,7 +56,7 @@ static bool waits(const struct msg_state *s)
     return !s->held && s->due_us > 0;
 }
 
-static void bag_count(struct queue *q, struct bag *b, const struct msgid *id, const struct entry *e, int sign)
+void apply_bag_count(struct queue *q, struct bag *b, const struct msgid *id, const struct entry *e, int sign)
 {
     uint64_t d = (uint64_t)(int64_t)sign, bytes = (e->size + (e->chunks ? e->body_bytes : 0)) * d;
     b->messages += d;
@@ -78,7 +70,7 @@ static void bag_count(struct queue *q, struct bag *b, const struct msgid *id, co
 }
 
 /* The meta names the segment as one with records that are killed. */
-static bool meta_kills(struct slice meta, uint64_t seg)
+bool apply_meta_kills(struct slice meta, uint64_t seg)
 {
     struct wire_rd r = wire_rd(meta);
     struct meta_tlv t;
@@ -90,22 +82,22 @@ static bool meta_kills(struct slice meta, uint64_t seg)
     return false;
 }
 
-static void kill_seg(struct queue *q, struct seg *own, uint64_t killed)
+void apply_kill_seg(struct queue *q, struct seg *own, uint64_t killed)
 {
     if (segs_find(&q->segs, killed))
         seg_kill(own, killed);
 }
 
-static void kill_entry(struct queue *q, struct seg *own, const struct entry *e)
+void apply_kill_entry(struct queue *q, struct seg *own, const struct entry *e)
 {
-    kill_seg(q, own, logpos_seg(e->pos));
+    apply_kill_seg(q, own, logpos_seg(e->pos));
     for (uint32_t i = 0; i < e->olds_n; i++)
-        kill_seg(q, own, e->olds[i]);
+        apply_kill_seg(q, own, e->olds[i]);
 }
 
 /* ---- entries */
 
-static void entry_put(struct queue *q, struct slice domain, const struct place *at, const struct entry *e)
+void apply_entry_put(struct queue *q, struct slice domain, const struct place *at, const struct entry *e)
 {
     uint8_t value[ENTRY_VALUE_MAX];
     struct key k = key_queue(domain, at);
@@ -138,7 +130,7 @@ static void id_put(struct queue *q, struct slice domain, const struct place *at)
     store_put(&q->store, &k, slice_of(value, 8 + domain.n));
 }
 
-static void entry_remove(struct queue *q, struct slice domain, const struct place *at, const struct entry *e)
+void apply_entry_remove(struct queue *q, struct slice domain, const struct place *at, const struct entry *e)
 {
     struct bag *b = bags_need(&q->bags, domain);
     struct key k = key_queue(domain, at);
@@ -147,11 +139,11 @@ static void entry_remove(struct queue *q, struct slice domain, const struct plac
     store_del(&q->store, &k);
     wait_del(q, domain, at, &e->state);
     hold_follow(q, &at->id, NULL);
-    bag_count(q, b, &at->id, e, -1);
+    apply_bag_count(q, b, &at->id, e, -1);
     if (b->oldest_us == at->arrival_us)
         b->oldest_ok = false;
     seg_msg(q, e->pos, e->size, -1);
-    seg_defer(q, e->defer_pos, -1);
+    apply_seg_defer(q, e->defer_pos, -1);
 }
 
 void apply_chunk_drop(struct queue *q, const struct key *k, uint64_t pos, uint32_t size)
@@ -162,7 +154,7 @@ void apply_chunk_drop(struct queue *q, const struct key *k, uint64_t pos, uint32
 
 /* Those that lie below `upto`.  it: from queue_chunks_iter, opened before the first write; ends it.  tomb: takes down
  * segments that the DONE's meta does not name; NULL: none is wanted. */
-static void chunks_remove(struct queue *q, struct index_iter *it, uint64_t upto, struct tomb *tomb, struct slice meta)
+void apply_chunks_remove(struct queue *q, struct index_iter *it, uint64_t upto, struct tomb *tomb, struct slice meta)
 {
     struct key k;
     uint64_t pos;
@@ -171,7 +163,7 @@ static void chunks_remove(struct queue *q, struct index_iter *it, uint64_t upto,
         if (pos >= upto)
             continue;
         apply_chunk_drop(q, &k, pos, size);
-        if (tomb && !meta_kills(meta, logpos_seg(pos)))
+        if (tomb && !apply_meta_kills(meta, logpos_seg(pos)))
             tomb_dead_add(tomb, logpos_seg(pos));
     }
     q->ix->ops->iter_free(&it);
@@ -194,7 +186,7 @@ static bool finished_has(const struct queue *q, const struct msgid *id)
     return q->finished.n && table_find(&q->finished, msgid_hash(id), msgid_item_eq, id);
 }
 
-static void finished_add(struct queue *q, const struct msgid *id)
+void apply_finished_add(struct queue *q, const struct msgid *id)
 {
     if (!q->replaying || finished_has(q, id))
         return;
@@ -207,17 +199,17 @@ static void finished_add(struct queue *q, const struct msgid *id)
 
 /* ---- records without a meaning for the queue: they stay until compaction reads the segment */
 
-static int apply_other(struct queue *q, const struct applied *a)
+int apply_other(struct queue *q, const struct applied *a)
 {
-    struct seg *own = own_seg(q, a);
+    struct seg *own = apply_own_seg(q, a);
     own->retained++;
     own->retained_bytes += a->size;
     return 0;
 }
 
-static int apply_nothing(struct queue *q, const struct applied *a)
+int apply_nothing(struct queue *q, const struct applied *a)
 {
-    own_seg(q, a);
+    apply_own_seg(q, a);
     return 0;
 }
 
@@ -225,7 +217,7 @@ static int apply_nothing(struct queue *q, const struct applied *a)
 static int apply_dead(struct queue *q, const struct applied *a, struct tomb *t)
 {
     q->store.writing = true;
-    own_seg(q, a);
+    apply_own_seg(q, a);
     tomb_dead_add(t, logpos_seg(a->pos));
     tomb_put(q, t);
     return 0;
@@ -259,7 +251,7 @@ static void msg_new(struct queue *q, struct slice domain, const struct place *at
 {
     struct bag *b = bags_need(&q->bags, domain);
     bool was_empty = bag_fresh(b) == 0;
-    entry_put(q, domain, at, e);
+    apply_entry_put(q, domain, at, e);
     id_put(q, domain, at);
     wait_put(q, domain, at, &e->state);
     if (e->chunks) {
@@ -275,7 +267,7 @@ static void msg_new(struct queue *q, struct slice domain, const struct place *at
     }
     if (at->arrival_us > b->newest_us)
         b->newest_us = at->arrival_us;
-    bag_count(q, b, &at->id, e, 1);
+    apply_bag_count(q, b, &at->id, e, 1);
     seg_msg(q, e->pos, e->size, 1);
     bag_place(b, at, e->state.due_us, e->state.held);
     if (was_empty && !e->state.held)
@@ -283,24 +275,24 @@ static void msg_new(struct queue *q, struct slice domain, const struct place *at
 }
 
 /* Final items stay final whichever side says so. */
-static void state_merge(struct msg_state *s, const struct msg_state *other)
+void apply_state_merge(struct msg_state *s, const struct msg_state *other)
 {
     for (uint32_t i = 0; i < s->items && i < other->items; i++)
         state_finish(s, i, state_end(other, i));
 }
 
 /* Takes the new state over in the entry and in everything that follows it; the entry is put by the caller. */
-static void state_change(struct queue *q, struct slice domain, const struct place *at, struct entry *e,
-                         const struct msg_state *now)
+void apply_state_change(struct queue *q, struct slice domain, const struct place *at, struct entry *e,
+                        const struct msg_state *now)
 {
     struct bag *b = bags_need(&q->bags, domain);
     struct msg_state next = *now;
-    state_merge(&next, &e->state);
+    apply_state_merge(&next, &e->state);
     wait_del(q, domain, at, &e->state);
     hold_follow(q, &at->id, &next);
-    bag_count(q, b, &at->id, e, -1);
+    apply_bag_count(q, b, &at->id, e, -1);
     e->state = next;
-    bag_count(q, b, &at->id, e, 1);
+    apply_bag_count(q, b, &at->id, e, 1);
     wait_put(q, domain, at, &e->state);
     if (!hold_find(q, &at->id)) {
         bag_place(b, at, next.due_us, next.held);
@@ -316,14 +308,14 @@ static void msg_again(struct queue *q, struct slice domain, const struct place *
 {
     if (!moved && !state_is_fresh(&known->state)) {
         entry_old_add(known, logpos_seg(copy->pos));
-        entry_put(q, domain, at, known);
+        apply_entry_put(q, domain, at, known);
         return;
     }
     struct entry old = *known;
     seg_msg(q, old.pos, old.size, -1);
     seg_msg(q, copy->pos, copy->size, 1);
     struct bag *b = bags_need(&q->bags, domain);
-    bag_count(q, b, &at->id, known, -1);
+    apply_bag_count(q, b, &at->id, known, -1);
     *known = *copy;
     known->state = old.state;
     known->defer_pos = old.defer_pos;
@@ -331,13 +323,13 @@ static void msg_again(struct queue *q, struct slice domain, const struct place *
     for (uint32_t i = 0; i < old.olds_n; i++)
         if (segs_find(&q->segs, old.olds[i]))
             entry_old_add(known, old.olds[i]);
-    bag_count(q, b, &at->id, known, 1);
+    apply_bag_count(q, b, &at->id, known, 1);
     if (copy->state.items == old.state.items && copy->state.seq >= old.state.seq) {
-        seg_defer(q, old.defer_pos, -1);
+        apply_seg_defer(q, old.defer_pos, -1);
         known->defer_pos = 0;
-        state_change(q, domain, at, known, &copy->state);
+        apply_state_change(q, domain, at, known, &copy->state);
     }
-    entry_put(q, domain, at, known);
+    apply_entry_put(q, domain, at, known);
 }
 
 static int apply_msg(struct queue *q, const struct applied *a)
@@ -348,7 +340,7 @@ static int apply_msg(struct queue *q, const struct applied *a)
     struct entry known, copy;
     entry_from_record(q, a, &copy);
     uint32_t items = meta_rcpts(rec->meta);
-    if (!name_ok(domain) || items == 0 || items > STATE_ITEMS_MAX) {
+    if (!apply_name_ok(domain) || items == 0 || items > STATE_ITEMS_MAX) {
         log_error("queue.message_odd", "pos=%llx items=%u domain_bytes=%zu", (unsigned long long)a->pos, items,
                   domain.n);
         return apply_other(q, a);
@@ -365,7 +357,7 @@ static int apply_msg(struct queue *q, const struct applied *a)
     if (res && res != -SATCHEL_ENOENT)
         return res;
     q->store.writing = true;
-    own_seg(q, a);
+    apply_own_seg(q, a);
     if (res)
         msg_new(q, domain, &at, &copy);
     else
@@ -413,219 +405,6 @@ static int apply_chunk(struct queue *q, const struct applied *a)
     return 0;
 }
 
-/* ---- DONE, DEFER, ABORT */
-
-/* Domain and arrival are in the record; older or foreign ones are found by ID. domain_r has 256 bytes. */
-static int locate(struct queue *q, const struct record *rec, char domain_r[256], struct place *at_r, struct entry *e_r)
-{
-    struct slice domain = meta_find(rec->meta, RT_DOMAIN);
-    *at_r = (struct place){rec->arrival_us, rec->id};
-    if (rec->arrival_us && name_ok(domain)) {
-        memcpy(domain_r, domain.p, domain.n);
-        domain_r[domain.n] = 0;
-    } else {
-        int res = queue_id_load(q, &rec->id, domain_r, at_r);
-        if (res)
-            return res;
-    }
-    return queue_entry_load(q, slice_str(domain_r), at_r, e_r);
-}
-
-static void apply_results(struct slice meta, struct msg_state *s)
-{
-    struct wire_rd r = wire_rd(meta);
-    struct meta_tlv t;
-    struct smtp_status st;
-    uint32_t item;
-    enum item_end end;
-    while (meta_next(&r, &t))
-        if (t.tag == RT_RESULT && result_parse(t.value, &item, &end, &st) == 0 && item < s->items)
-            state_finish(s, item, end);
-}
-
-/* Where a record lay before compaction moved it: what it says concerns copies that lie below. */
-static uint64_t first_pos(const struct applied *a)
-{
-    struct slice v = meta_find(a->rec->meta, RT_UPTO);
-    struct wire_rd r = wire_rd(v);
-    return v.p ? wire_u64(&r) : a->pos;
-}
-
-static void apply_kills(struct queue *q, struct seg *own, struct slice meta)
-{
-    struct wire_rd r = wire_rd(meta);
-    struct meta_tlv t;
-    while (meta_next(&r, &t)) {
-        struct wire_rd v = wire_rd(t.value);
-        if (t.tag == RT_KILLS)
-            kill_seg(q, own, logpos_seg(wire_u64(&v)));
-    }
-}
-
-/* Items are final by the results that the record names, and by the state of a tombstone's. */
-static void apply_ends(const struct record *rec, struct msg_state *s)
-{
-    struct msg_state ends;
-    struct slice state = meta_find(rec->meta, RT_STATE);
-    apply_results(rec->meta, s);
-    if (state.p && state_decode(state, &ends) == 0)
-        state_merge(s, &ends);
-}
-
-/* The tombstone that a DONE leaves; e: the message, NULL where it is not known. */
-static bool tomb_make(struct queue *q, const struct applied *a, const struct place *at, const char *domain,
-                      const struct entry *e, struct tomb *t_r)
-{
-    const struct record *rec = a->rec;
-    struct slice state = meta_find(rec->meta, RT_STATE);
-    if (!(rec->flags & REC_F_TOMB) || !state.p || state_decode(state, &t_r->state) || t_r->state.live)
-        return false;
-    t_r->final_us = clock_wall_us(q->clock);
-    t_r->pos = a->pos;
-    t_r->at = *at;
-    t_r->dead_from = t_r->dead_to = 0;
-    t_r->domain_n = (uint16_t)strlen(domain);
-    memcpy(t_r->domain, domain, t_r->domain_n);
-    t_r->owed_n = (uint16_t)rec->copyset.n;
-    if (rec->copyset.n)
-        memcpy(t_r->owed, rec->copyset.p, rec->copyset.n);
-    if (e && !meta_kills(rec->meta, logpos_seg(e->pos)))
-        tomb_dead_add(t_r, logpos_seg(e->pos));
-    for (uint32_t i = 0; e && i < e->olds_n; i++)
-        if (segs_find(&q->segs, e->olds[i]) && !meta_kills(rec->meta, e->olds[i]))
-            tomb_dead_add(t_r, e->olds[i]);
-    return true;
-}
-
-/* A DONE whose message is not here: it ended before, or never was here. */
-static int done_unknown(struct queue *q, const struct applied *a, const struct place *at, const char *domain)
-{
-    struct tomb t;
-    bool moved = a->rec->flags & REC_F_MOVED, tomb = a->rec->flags & REC_F_TOMB;
-    int res = tomb_load(q, &at->id, &t);
-    if (res && res != -SATCHEL_ENOENT)
-        return res;
-    q->store.writing = true;
-    struct seg *own = own_seg(q, a);
-    own->done_bytes += a->size;
-    apply_kills(q, own, a->rec->meta);
-    if (res == 0 && moved && tomb)
-        tomb_moved(q, &t, a->pos);
-    else if (res && (!moved || q->replaying) && tomb_make(q, a, at, domain, NULL, &t))
-        tomb_new(q, &t);
-    else if (res && !tomb && a->rec->flags & REC_F_FINAL)
-        finished_add(q, &at->id);
-    return 0;
-}
-
-static int apply_done(struct queue *q, const struct applied *a)
-{
-    char domain[256] = "";
-    struct place at;
-    struct entry e;
-    struct tomb t;
-    int res = locate(q, a->rec, domain, &at, &e);
-    if (res == -SATCHEL_ENOENT)
-        return done_unknown(q, a, &at, domain);
-    if (res)
-        return res;
-    struct msg_state after = e.state;
-    struct index_iter *chunks = NULL;
-    bool final = a->rec->flags & REC_F_FINAL;
-    if (final || e.pos < first_pos(a)) /* a later copy brings its state with it, and may be a life of its own */
-        apply_ends(a->rec, &after);
-    final = final || after.live == 0;
-    if (final && e.chunks && !(chunks = queue_chunks_iter(q, &at.id)))
-        return q->store.err ? q->store.err : -SATCHEL_ENOMEM;
-    q->store.writing = true;
-    struct seg *own = own_seg(q, a);
-    own->done_bytes += a->size;
-    apply_kills(q, own, a->rec->meta);
-    kill_entry(q, own, &e);
-    if (final) {
-        bool tomb = tomb_make(q, a, &at, domain, &e, &t);
-        chunks_remove(q, chunks, UINT64_MAX, tomb ? &t : NULL, a->rec->meta);
-        entry_remove(q, slice_str(domain), &at, &e);
-        if (tomb)
-            tomb_new(q, &t);
-        return 0;
-    }
-    struct bag *b = bags_need(&q->bags, slice_str(domain));
-    bag_count(q, b, &at.id, &e, -1);
-    e.state = after;
-    bag_count(q, b, &at.id, &e, 1);
-    entry_put(q, slice_str(domain), &at, &e);
-    return 0;
-}
-
-static int apply_defer(struct queue *q, const struct applied *a)
-{
-    char domain[256];
-    struct place at;
-    struct entry e;
-    struct msg_state now;
-    struct slice state = meta_find(a->rec->meta, RT_STATE);
-    if (!state.p || state_decode(state, &now))
-        return apply_other(q, a);
-    int res = locate(q, a->rec, domain, &at, &e);
-    if (res)
-        return res == -SATCHEL_ENOENT ? apply_nothing(q, a) : res;
-    bool news = now.seq > e.state.seq && now.items == e.state.items;
-    bool moved = now.seq == e.state.seq && e.defer_pos && a->rec->flags & REC_F_MOVED;
-    if (!news && !moved)
-        return apply_nothing(q, a);
-    q->store.writing = true;
-    own_seg(q, a);
-    seg_defer(q, e.defer_pos, -1);
-    e.defer_pos = a->pos;
-    seg_defer(q, e.defer_pos, 1);
-    if (news)
-        state_change(q, slice_str(domain), &at, &e, &now);
-    entry_put(q, slice_str(domain), &at, &e);
-    return 0;
-}
-
-/* A copy that came after the ABORT was written is another promise.  Only a scan may see a moved ABORT behind such a
- * copy; in doubt the message stays. */
-static bool abort_is_late(const struct entry *e, uint64_t upto)
-{
-    for (uint32_t i = 0; i < e->olds_n; i++)
-        if (e->olds[i] > logpos_seg(upto))
-            return true;
-    return e->pos >= upto;
-}
-
-static int apply_abort(struct queue *q, const struct applied *a)
-{
-    char domain[256];
-    struct place at;
-    struct entry e;
-    uint64_t upto = first_pos(a);
-    int res = queue_id_load(q, &a->rec->id, domain, &at);
-    if (res == 0)
-        res = queue_entry_load(q, slice_str(domain), &at, &e);
-    if (res && res != -SATCHEL_ENOENT)
-        return res;
-    struct index_iter *chunks = queue_chunks_iter(q, &a->rec->id);
-    if (!chunks)
-        return q->store.err ? q->store.err : -SATCHEL_ENOMEM;
-    q->store.writing = true;
-    struct seg *own = own_seg(q, a);
-    own->done_bytes += a->size;
-    apply_kills(q, own, a->rec->meta);
-    bool later = res == 0 && abort_is_late(&e, upto);
-    chunks_remove(q, chunks, later ? 0 : upto, NULL, a->rec->meta);
-    if (res == 0) {
-        kill_entry(q, own, &e);
-        if (!later)
-            entry_remove(q, slice_str(domain), &at, &e);
-    } else if (upto == a->pos) {
-        struct key k = key_open(&a->rec->id);
-        store_del(&q->store, &k);
-    }
-    return 0;
-}
-
 static apply_fn *const appliers[] = {
     [REC_MSG] = apply_msg,     [REC_CHUNK] = apply_chunk, [REC_DONE] = apply_done,
     [REC_DEFER] = apply_defer, [REC_ABORT] = apply_abort, [REC_GROUP] = apply_nothing,
@@ -643,7 +422,7 @@ int queue_apply(struct queue *q, const struct record *rec, uint64_t pos, uint32_
     q->store.writing = false;
     if (res)
         return res;
-    struct seg *own = own_seg(q, &a);
+    struct seg *own = apply_own_seg(q, &a);
     if (logpos_off(pos) + size > own->end)
         own->end = logpos_off(pos) + size;
     own->moved_bytes += rec->flags & REC_F_MOVED ? size : 0;

@@ -1,7 +1,7 @@
 /* queue_impl.h - what the files of the queue share; see queue.h for the contract.
  *
  *   queue.c    open, close, commit, recovery, counters
- *   apply.c    records -> index and counters
+ *   apply.c    records -> index and counters: MSG, CHUNK;  ends.c  DONE, DEFER, ABORT
  *   claim.c    holds, and handing out in order
  *   finish.c   results -> DONE and DEFER records;  merge.c  ends from elsewhere, and copies that are not needed
  *   tomb.c     tombstones
