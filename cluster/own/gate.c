@@ -109,3 +109,8 @@ bool gate_may(const struct gate *g, uint32_t shard)
 {
     return gate_granted(g, shard) && gate_in_time(g);
 }
+
+uint32_t gate_shard_of(const struct gate *g, struct slice domain)
+{
+    return g->shard_of(g->arg, domain);
+}

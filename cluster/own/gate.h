@@ -41,6 +41,8 @@ void gate_clock_doubt(struct gate *g, bool doubt);
 /* ---- any thread */
 bool gate_may(const struct gate *g, uint32_t shard);
 bool gate_granted(const struct gate *g, uint32_t shard);
+/* What shard_of says. */
+uint32_t gate_shard_of(const struct gate *g, struct slice domain);
 
 /* Takes the inner door over; to be closed before the gate.  Its fd is readable when the inner door's is or the gate has
  * news (-1 where the inner door has none). */

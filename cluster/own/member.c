@@ -1,7 +1,7 @@
 /* member.c - this node's place in the cluster: registration, lease, deadline.
  *
- * One call to coordination is under way at a time.  Each carries a small ticket, so that an answer which comes after
- * member_close finds nobody instead of freed memory. */
+ * One call to coordination is under way at a time; an answer that finds another state than the one it was asked in is
+ * dropped. */
 #include "cluster/own/member.h"
 
 #include "cluster/link/peers.h"
@@ -23,10 +23,6 @@ enum member_state { MEMBER_LOOK, MEMBER_JOIN, MEMBER_GRANT, MEMBER_ENTER, MEMBER
 
 static const char *const state_names[] = {"look", "join", "grant", "enter", "in", "refused", "left"};
 
-struct ticket {
-    struct member *m; /* NULL: closed */
-};
-
 struct member {
     struct member_config cfg;
     struct member_app app;
@@ -34,7 +30,7 @@ struct member {
     struct rng *rng;
     const struct clock *clock;
     enum member_state state;
-    struct ticket *pending;
+    bool pending; /* a call is under way */
     uint64_t next_us;
 
     struct storage_id fresh; /* for a cluster that we found */
@@ -66,35 +62,12 @@ static uint64_t jittered(struct member *m, uint64_t us)
     return us + rng_below(m->rng, us / 2 + 1);
 }
 
-/* ---- tickets */
-
-static struct ticket *ticket_new(struct member *m)
-{
-    struct ticket *t = calloc(1, sizeof *t);
-    if (t)
-        t->m = m;
-    return t;
-}
-
-/* NULL: nobody waits for this answer any more. */
-static struct member *ticket_end(struct ticket *t)
-{
-    struct member *m = t->m;
-    if (m)
-        m->pending = NULL;
-    free(t);
-    return m;
-}
-
 /* After a call was made: rc < 0: it was not taken. */
-static void called(struct member *m, struct ticket *t, int rc)
+static void called(struct member *m, int rc)
 {
-    if (rc < 0) {
-        free(t);
+    m->pending = rc == 0;
+    if (rc < 0)
         m->next_us = clock_boot_us(m->clock) + jittered(m, AGAIN_US);
-        return;
-    }
-    m->pending = t;
 }
 
 /* ---- deadline and lease, as others see them */
@@ -158,24 +131,22 @@ static void tell_refused(struct member *m, const char *why)
 
 static void on_revoked(void *arg, int res, int64_t lease, uint32_t ttl_s, uint64_t sent_us)
 {
-    struct member *m = ticket_end(arg);
+    struct member *m = arg;
+    m->pending = false;
     (void)res;
     (void)lease;
     (void)ttl_s;
     (void)sent_us;
-    if (m)
-        m->next_us = clock_boot_us(m->clock) + (m->state == MEMBER_REFUSED ? REFUSED_US : 0);
+    m->next_us = clock_boot_us(m->clock) + (m->state == MEMBER_REFUSED ? REFUSED_US : 0);
 }
 
 /* With or without an answer the lease is ours no more. */
 static void revoke(struct member *m)
 {
-    struct ticket *t = ticket_new(m);
     int64_t lease = m->lease;
     m->lease = 0;
     untell_lease(m);
-    if (t)
-        called(m, t, m->coord->ops->revoke(m->coord, lease, on_revoked, t));
+    called(m, m->coord->ops->revoke(m->coord, lease, on_revoked, m));
 }
 
 /* A lease that we hold is given back by the next step, when no other call is under way. */
@@ -222,8 +193,9 @@ static void call_failed(struct member *m, int res)
 
 static void on_list(void *arg, int res, int64_t rev, const struct coord_kv *kvs, size_t n)
 {
-    struct member *m = ticket_end(arg);
-    if (!m || m->state != MEMBER_LOOK)
+    struct member *m = arg;
+    m->pending = false;
+    if (m->state != MEMBER_LOOK)
         return;
     if (res == 0)
         res = kvbag_add(&m->found, kvs, n);
@@ -242,19 +214,18 @@ static void on_list(void *arg, int res, int64_t rev, const struct coord_kv *kvs,
 
 static void look(struct member *m)
 {
-    struct ticket *t = ticket_new(m);
     if (m->prefix == 0)
         kvbag_clear(&m->found);
-    if (t)
-        called(m, t, m->coord->ops->list(m->coord, slice_str(registry_prefixes[m->prefix]), on_list, t));
+    called(m, m->coord->ops->list(m->coord, slice_str(registry_prefixes[m->prefix]), on_list, m));
 }
 
 /* ---- JOIN */
 
 static void on_joined(void *arg, int res, bool succeeded, int64_t rev)
 {
-    struct member *m = ticket_end(arg);
-    if (!m || m->state != MEMBER_JOIN)
+    struct member *m = arg;
+    m->pending = false;
+    if (m->state != MEMBER_JOIN)
         return;
     if (res < 0) {
         call_failed(m, res);
@@ -268,18 +239,17 @@ static void on_joined(void *arg, int res, bool succeeded, int64_t rev)
 
 static void join(struct member *m)
 {
-    struct ticket *t = ticket_new(m);
     const struct registry_plan *p = &m->plan;
-    if (t)
-        called(m, t, m->coord->ops->txn(m->coord, p->cmps, p->cmps_n, p->ops, p->ops_n, on_joined, t));
+    called(m, m->coord->ops->txn(m->coord, p->cmps, p->cmps_n, p->ops, p->ops_n, on_joined, m));
 }
 
 /* ---- GRANT */
 
 static void on_granted(void *arg, int res, int64_t lease, uint32_t ttl_s, uint64_t sent_us)
 {
-    struct member *m = ticket_end(arg);
-    if (!m || m->state != MEMBER_GRANT)
+    struct member *m = arg;
+    m->pending = false;
+    if (m->state != MEMBER_GRANT)
         return;
     if (res < 0) {
         call_failed(m, res);
@@ -296,17 +266,16 @@ static void grant(struct member *m)
         member_enter(m, MEMBER_ENTER, 0);
         return;
     }
-    struct ticket *t = ticket_new(m);
-    if (t)
-        called(m, t, m->coord->ops->grant(m->coord, m->cfg.ttl_s, on_granted, t));
+    called(m, m->coord->ops->grant(m->coord, m->cfg.ttl_s, on_granted, m));
 }
 
 /* ---- ENTER */
 
 static void on_entered(void *arg, int res, bool succeeded, int64_t rev)
 {
-    struct member *m = ticket_end(arg);
-    if (!m || m->state != MEMBER_ENTER)
+    struct member *m = arg;
+    m->pending = false;
+    if (m->state != MEMBER_ENTER)
         return;
     if (res == -SATCHEL_ENOENT) {
         m->lease = 0;
@@ -330,17 +299,14 @@ static void on_entered(void *arg, int res, bool succeeded, int64_t rev)
 static void put_live(struct member *m)
 {
     char key[CMAP_KEY_MAX], *value = cmap_live_encode(&m->cfg.self, clock_wall_us(m->clock));
-    struct ticket *t = ticket_new(m);
     snprintf(key, sizeof key, "live/%s", m->cfg.self.name);
-    if (!t || !value) {
-        free(t);
-        free(value);
+    if (!value) {
         member_enter(m, MEMBER_LOOK, AGAIN_US);
         return;
     }
     struct coord_cmp cmp = {slice_str(key), m->plan.live_rev};
     struct coord_op op = {.kind = COORD_PUT, .key = slice_str(key), .value = slice_str(value), .lease = m->lease};
-    called(m, t, m->coord->ops->txn(m->coord, &cmp, 1, &op, 1, on_entered, t));
+    called(m, m->coord->ops->txn(m->coord, &cmp, 1, &op, 1, on_entered, m));
     free(value);
 }
 
@@ -348,8 +314,9 @@ static void put_live(struct member *m)
 
 static void on_kept(void *arg, int res, int64_t lease, uint32_t ttl_s, uint64_t sent_us)
 {
-    struct member *m = ticket_end(arg);
-    if (!m || m->state != MEMBER_IN || lease != m->lease)
+    struct member *m = arg;
+    m->pending = false;
+    if (m->state != MEMBER_IN || lease != m->lease)
         return;
     if (res == -SATCHEL_ENOENT) {
         lose_lease(m);
@@ -365,9 +332,7 @@ static void on_kept(void *arg, int res, int64_t lease, uint32_t ttl_s, uint64_t 
 
 static void keep(struct member *m)
 {
-    struct ticket *t = ticket_new(m);
-    if (t)
-        called(m, t, m->coord->ops->keepalive(m->coord, m->lease, on_kept, t));
+    called(m, m->coord->ops->keepalive(m->coord, m->lease, on_kept, m));
 }
 
 void member_map(struct member *m, const struct cmap *map)
@@ -502,8 +467,6 @@ void member_close(struct member **mp)
     struct member *m = *mp;
     if (!m)
         return;
-    if (m->pending)
-        m->pending->m = NULL;
     kvbag_clear(&m->found);
     registry_plan_clear(&m->plan);
     free(m);

@@ -47,6 +47,7 @@ int member_open(struct member **m_r, const struct member_config *cfg, const stru
 /* Revokes the lease if it can (peers then need not wait for its end): orderly stops after everything was handed over.
  * done runs from member_tick or poll of coord, within a call's timeout. */
 void member_leave(struct member *m, void (*done)(void *arg), void *arg);
+/* A call may be under way: close coord before, or poll it no more. */
 void member_close(struct member **m);
 void member_map(struct member *m, const struct cmap *map);
 void member_tick(struct member *m);

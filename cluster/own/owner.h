@@ -3,18 +3,30 @@
  *   NOT_OURS -> (map: owner is us) MERGING -> OWNED -> (map: next is another, in sync) QUIET -> HANDING -> NOT_OURS
  *
  *   MERGING   copies_merge: ends that the other holders know are taken in first.  A hand-over (frame HANDED with the
- *             epoch and revision of our predecessor's CAS) skips the wait: it flushed its ends to us before.
+ *             epoch of our predecessor's CAS) skips the wait: it flushed its ends to us before.  Meanwhile coordination
+ *             confirms, under the lease that we have now, that the shard is as the map says: a map may be old (cached,
+ *             or read before this process was stopped for an hour)
  *   OWNED     gate granted; bags of the shard are made ready
- *   QUIET     gate closed; waits until the relay's claims of the shard are 0
- *   HANDING   copies_flush to `next`; then CAS owner = next, epoch + 1, next cleared; then HANDED.  A failed or
- *             unknown CAS: read the map again; still ours: OWNED.
- * Losing ownership in the map closes the gate at once.  With the lease lost the gate is closed by its deadline; shards
- * that are still ours when the lease is back go through MERGING again.
+ *   QUIET     gate closed; waits until the relay's claims of the shard are 0 and their ends are applied
+ *   HANDING   copies_flush to `next`; then CAS owner = next, epoch + 1, next cleared; then HANDED.  A failed CAS: read
+ *             the map again; still ours: OWNED.  An unknown one is asked again until the answer is certain
+ * Losing ownership in the map closes the gate at once.  With the lease lost the gate is closed by its deadline, and all
+ * shards are NOT_OURS; those that are still ours when it is back go through MERGING again.
  *
  * As a former member of a shard that holds nothing any more (copies_env.emptied): removes itself from former by CAS.
- * While draining: when no shard names this storage, nothing live is here and nothing is owed: nodes/NAME state =
- * drained, by CAS.  owner_leave hands everything over to followers in sync for an orderly stop (no wait for the lease).
- * Sans-I/O.  Thread: the cluster's. */
+ * While draining: when no shard names this storage, nothing live is here and nothing is owed, for two seconds: a list
+ * of all shards proves it, then nodes/NAME state = drained, by CAS.  owner_leave hands everything over to followers in
+ * sync for an orderly stop (no wait for the lease).
+ *
+ *   owner.c       the states; what the map and the lease do to them; the tick
+ *   handover.c    away from here: claims, flush, HANDED; and to here
+ *   shardcas.c    changes of shards, many in one txn
+ *   announce.c    the bags of shards that were just granted
+ *   report.c      REPORT frames, both sides
+ *   drain.c       leaving `former`; drained
+ *
+ * Give the map to the owner before the gate's shard_of uses it: where pools came or went, shards have other numbers,
+ * and the owner closes all gates first.  Sans-I/O.  Thread: the cluster's. */
 #pragma once
 #include "cluster/copies/copies.h"
 #include "cluster/own/gate.h"
@@ -27,7 +39,7 @@ struct owner_config {
     uint64_t merge_us;  /* longest wait for peers before an adopted shard is delivered; 2 s */
     uint64_t quiet_us;  /* longest wait for the relay's claims in a hand-over, then it is given up; 30 s */
     uint64_t flush_us;  /* 5 s */
-    uint64_t report_us; /* to the leader; 500 ms after a change, and every 5 s */
+    uint64_t report_us; /* to the leader so long after a change, and of everything ten times as seldom; 500 ms */
 };
 extern const struct owner_config owner_config_default;
 
@@ -46,7 +58,9 @@ struct owner_env {
 };
 
 int owner_open(struct owner **o_r, const struct owner_config *cfg, const struct owner_env *env);
+/* Calls may be under way: poll coord and tick copies no more, or close coord before. */
 void owner_close(struct owner **o);
+/* A reference is taken. */
 void owner_map(struct owner *o, const struct cmap *map);
 void owner_lease(struct owner *o, bool leased);
 /* Frames HANDED and REPORT (REPORT only while this node leads: calls env.report). */

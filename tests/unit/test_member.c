@@ -75,8 +75,8 @@ static int teardown(void **state)
 {
     struct house *h = *state;
     struct coord *c = &h->coord->base;
-    member_close(&h->m);
     c->ops->close(&c);
+    member_close(&h->m);
     free(h);
     return 0;
 }
