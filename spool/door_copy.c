@@ -9,16 +9,12 @@
  * What the door answers at once it answers in the next poll.  Whether a message is known is looked up in what the index
  * has committed, without the lock: of a message that is on its way a second record is written, and the queue takes the
  * later one. */
+#include "spool/door_copy.h"
 #include "spool/base/log.h"
-#include "spool/base/wire.h"
-#include "spool/spool_impl.h"
-#include "spool/storage.h"
 
 #include <assert.h>
 #include <poll.h>
 #include <stdlib.h>
-
-enum mail_kind { MAIL_PUT, MAIL_MERGE, MAIL_TAP };
 
 enum {
     TAPS_MAX = 65536,       /* kept for a listener that does not poll */
@@ -28,39 +24,12 @@ enum {
     CLOSE_WAIT_MS = 100,
 };
 
-struct mail_list {
-    struct mail *first, **tail;
-};
-
-struct copy_door {
-    struct storage st;
-    struct spool *s;
-    struct mailbox box; /* of struct storage_mail */
-    struct door_bell bell;
-    struct mail_list answers; /* given at once, told in poll */
-    struct mail_list staged;  /* under q_lock: to be told when the index has committed */
-    struct segread *reader;
-    size_t under_way; /* requests whose done has not run */
-    uint64_t posted_bytes;
-    bool posted, armed;
-    void (*tap_each)(void *arg, const struct storage_state *st);
-    void *tap_arg;
-    atomic_uint taps; /* in the box */
-    atomic_bool taps_lost;
-    uint8_t tomb[QUEUE_TOMB_BYTES];
-};
-
 /* A change on its way to the listener. */
 struct tap {
     struct storage_mail post;
     struct storage_state st;
     uint8_t bytes[]; /* domain, owed */
 };
-
-static struct copy_door *door_of(struct storage *st)
-{
-    return (struct copy_door *)st;
-}
 
 /* ---- answers */
 
@@ -81,8 +50,7 @@ static struct mail *list_take(struct mail_list *l)
     return first;
 }
 
-/* On the indexer: told once the index has committed what it is about. */
-static void stage(struct copy_door *d, struct storage_mail *m, enum mail_kind kind, int res)
+void door_stage(struct copy_door *d, struct storage_mail *m, enum mail_kind kind, int res)
 {
     list_add(&d->staged, m, kind, res);
 }
@@ -99,7 +67,7 @@ void storage_committed(struct copy_door *d)
         bell_ring(&d->box.bell);
 }
 
-static void answer(struct copy_door *d, struct storage_mail *m, enum mail_kind kind, int res)
+void door_answer(struct copy_door *d, struct storage_mail *m, enum mail_kind kind, int res)
 {
     list_add(&d->answers, m, kind, res);
 }
@@ -138,175 +106,6 @@ static void tell_all(struct copy_door *d, struct mail *m)
     }
 }
 
-/* ---- put */
-
-static bool put_fits(const struct record *rec)
-{
-    return rec->meta.n <= REC_META_MAX && rec->body.n <= REC_BODY_MAX && rec->copyset.n % 16 == 0 &&
-           rec->copyset.n / 16 <= REC_COPYSET_MAX && rec->id.counter != 0;
-}
-
-static uint32_t meta_u32(struct slice meta, enum rec_tag tag)
-{
-    struct slice v = meta_find(meta, (uint16_t)tag);
-    struct wire_rd r = wire_rd(v);
-    return v.p ? wire_u32(&r) : 0;
-}
-
-static uint32_t put_chunks(const struct record *rec)
-{
-    return rec->type == REC_MSG && rec->flags & REC_F_CHUNKED ? meta_u32(rec->meta, RT_CHUNKS) : 0;
-}
-
-static bool put_is_whole(struct spool *s, const struct record *rec)
-{
-    uint64_t pos;
-    uint32_t size;
-    for (uint32_t i = put_chunks(rec); i-- > 0;)
-        if (queue_chunk(s->queue, &rec->id, i, &pos, &size) != 0)
-            return false;
-    return true;
-}
-
-static bool put_is_here(struct spool *s, const struct storage_put *p, enum queue_known known)
-{
-    uint64_t pos;
-    uint32_t size;
-    if (p->flags & PUT_REPAIR)
-        return false;
-    if (p->rec.type == REC_CHUNK)
-        return queue_chunk(s->queue, &p->rec.id, meta_u32(p->rec.meta, RT_CHUNK_INDEX), &pos, &size) == 0;
-    return known == QUEUE_LIVE && put_is_whole(s, &p->rec);
-}
-
-/* 1: to be written; else the answer. */
-static int put_judge(struct spool *s, const struct storage_put *p)
-{
-    if (!put_fits(&p->rec))
-        return -SATCHEL_EINVAL;
-    if (atomic_load_explicit(&s->broken, memory_order_relaxed))
-        return -SATCHEL_EFENCED;
-    if (p->rec.type != REC_MSG && p->rec.type != REC_CHUNK)
-        return 1;
-    enum queue_known known = queue_known(s->queue, &p->rec.id);
-    if (known == QUEUE_TOMB)
-        return -SATCHEL_EEXIST;
-    return put_is_here(s, p, known) ? 0 : 1;
-}
-
-/* On the committer.  The body is not read any more. */
-static void put_settled(struct spool_append *a)
-{
-    struct storage_put *p = a->owner;
-    struct copy_door *d = p->impl;
-    if (a->applied && a->res == 0)
-        return;
-    a->applied = NULL;
-    d->bell.committer = true;
-    p->post.kind = MAIL_PUT;
-    p->post.res = a->res;
-    mailbox_post(&d->box, &p->post.mail);
-}
-
-/* On the indexer: the message is in its bag, but is all of it? */
-static void put_applied(struct spool_append *a)
-{
-    struct storage_put *p = a->owner;
-    struct copy_door *d = p->impl;
-    bool whole = queue_is_whole(a->spool->queue, &a->e.rec.id, put_chunks(&a->e.rec));
-    stage(d, &p->post, MAIL_PUT, whole ? 0 : -SATCHEL_ENOENT);
-}
-
-/* What compaction wrote into the record speaks of another log. */
-static void put_meta(struct wire_wr *w, const struct record *rec)
-{
-    struct wire_rd r = wire_rd(rec->meta);
-    struct meta_tlv t;
-    if (rec->type != REC_MSG && rec->type != REC_ABORT) {
-        wire_put(w, rec->meta.p, rec->meta.n);
-        return;
-    }
-    while (meta_next(&r, &t))
-        if (t.tag != RT_KILLS && t.tag != RT_UPTO)
-            meta_put(w, t.tag, t.value);
-}
-
-static struct spool_append *put_append(struct copy_door *d, struct storage_put *p)
-{
-    size_t cap = p->rec.copyset.n + p->rec.meta.n;
-    struct spool_append *a = append_new(d->s, p->rec.type, cap);
-    if (!a)
-        return NULL;
-    struct wire_wr w = wire_wr(a->meta, cap);
-    struct record *rec = &a->e.rec;
-    *rec = p->rec;
-    rec->flags &= (uint16_t)~REC_F_MOVED;
-    wire_put(&w, p->rec.copyset.p, p->rec.copyset.n);
-    rec->copyset.p = a->meta;
-    rec->meta.p = w.p;
-    put_meta(&w, &p->rec);
-    rec->meta.n = (size_t)(w.p - rec->meta.p);
-    assert(!w.bad);
-    a->e.body_parts = p->body_parts;
-    a->e.body_parts_n = p->body_parts_n;
-    a->e.flags = (p->flags & PUT_LAZY ? ENTRY_LAZY : 0) | (rec->type == REC_ABORT ? ENTRY_LAZY | ENTRY_RESERVE : 0);
-    a->settled = put_settled;
-    a->applied = put_chunks(rec) ? put_applied : NULL;
-    a->owner = p;
-    return a;
-}
-
-/* On the indexer. */
-static void repair_done(void *arg, int res)
-{
-    struct storage_put *p = arg;
-    struct copy_door *d = p->impl;
-    stage(d, &p->post, MAIL_PUT, res);
-}
-
-/* The record takes the place of the one that is here, with the state known here.  1: is not here, an ordinary put. */
-static int put_repair(struct copy_door *d, struct storage_put *p)
-{
-    struct record rec = p->rec;
-    uint8_t *bytes = malloc(rec.meta.n + rec.body.n + 1);
-    if (!bytes)
-        return -SATCHEL_ENOMEM;
-    struct wire_wr w = wire_wr(bytes, rec.meta.n + rec.body.n);
-    put_meta(&w, &p->rec);
-    rec.meta = slice_of(bytes, wire_len(&w));
-    rec.body.p = w.p;
-    for (uint32_t i = 0; i < p->body_parts_n; i++)
-        wire_put(&w, p->body_parts[i].p, p->body_parts[i].n);
-    if (!p->body_parts)
-        wire_put(&w, p->rec.body.p, p->rec.body.n);
-    spool_lock(d->s);
-    int res = w.bad ? -SATCHEL_EINVAL : queue_repair(d->s->queue, &rec, repair_done, p);
-    spool_unlock(d->s);
-    free(bytes);
-    return res == -SATCHEL_ENOENT ? 1 : res;
-}
-
-static void copy_put(struct storage *st, struct storage_put *p)
-{
-    struct copy_door *d = door_of(st);
-    int res = put_judge(d->s, p);
-    p->impl = d;
-    if (res == 1 && p->rec.type == REC_MSG && p->flags & PUT_REPAIR && (res = put_repair(d, p)) == 0) {
-        d->under_way++;
-        d->posted = true;
-        return;
-    }
-    struct spool_append *a = res == 1 ? put_append(d, p) : NULL;
-    d->under_way++;
-    if (!a) {
-        answer(d, &p->post, MAIL_PUT, res == 1 ? -SATCHEL_ENOMEM : res);
-        return;
-    }
-    d->posted = true;
-    d->posted_bytes += p->flags & PUT_LAZY ? 0 : p->rec.body.n;
-    append_post(d->s, a);
-}
-
 /* ---- merge, forget */
 
 /* On the indexer. */
@@ -314,7 +113,7 @@ static void merge_done(void *arg, int res)
 {
     struct storage_merge *m = arg;
     struct copy_door *d = m->impl;
-    stage(d, &m->post, MAIL_MERGE, res);
+    door_stage(d, &m->post, MAIL_MERGE, res);
 }
 
 static void copy_merge(struct storage *st, struct storage_merge *m)
@@ -327,7 +126,7 @@ static void copy_merge(struct storage *st, struct storage_merge *m)
     spool_unlock(d->s);
     d->posted = d->posted || res == 0;
     if (res != 0)
-        answer(d, &m->post, MAIL_MERGE, res > 0 ? 0 : res);
+        door_answer(d, &m->post, MAIL_MERGE, res > 0 ? 0 : res);
 }
 
 static size_t copy_forget(struct storage *st, const struct msgid *ids, size_t n)
@@ -524,7 +323,7 @@ void storage_changed(struct copy_door *d, const struct storage_state *st)
     if (st->owed.n)
         memcpy(t->bytes + st->domain.n, st->owed.p, st->owed.n);
     atomic_fetch_add_explicit(&d->taps, 1, memory_order_relaxed);
-    stage(d, &t->post, MAIL_TAP, 0);
+    door_stage(d, &t->post, MAIL_TAP, 0);
 }
 
 static void copy_tap(struct storage *st, void (*each)(void *arg, const struct storage_state *st), void *arg)
@@ -603,7 +402,7 @@ static void copy_close(struct storage **st)
 }
 
 static const struct storage_ops copy_ops = {
-    .put = copy_put,
+    .put = door_put,
     .merge = copy_merge,
     .forget = copy_forget,
     .find = copy_find,

@@ -375,9 +375,11 @@ void spool_gauges(struct spool *s)
 {
     struct seglog_info log;
     struct queue_stat q;
+    struct queue_totals totals;
     seglog_info(s->log, &log);
     spool_lock(s);
     queue_stat(s->queue, &q);
+    queue_totals(s->queue, &totals);
     spool_unlock(s);
     uint64_t now = clock_wall_us(s->clock);
     metric_set(M_SPOOL_FENCED, log.fenced);
@@ -386,6 +388,8 @@ void spool_gauges(struct spool *s)
     metric_set(M_QUEUE_MESSAGES, q.messages);
     metric_set(M_QUEUE_BYTES, q.bytes);
     metric_set(M_QUEUE_DOMAINS, q.domains);
+    metric_set(M_QUEUE_TOMBS, totals.tombs);
+    metric_set(M_QUEUE_TOMBS_OWED, totals.tombs_owed);
     metric_set(M_QUEUE_OLDEST_SECONDS, q.oldest_us && q.oldest_us < now ? (now - q.oldest_us) / 1000000 : 0);
 }
 
