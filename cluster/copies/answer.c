@@ -4,8 +4,10 @@
  * here; the storage checks them like any other input.
  *
  * An offer is taken in whatever our map says, except that of a storage which will forget what it offers (IDS_SHED):
- * only a member may vouch for keeping it. */
+ * only a member may vouch for keeping it, and who is a member itself by our map is to keep it: its map is older. */
 #include "cluster/copies/copies_impl.h"
+
+enum { FORGETTING_US = 5000000 };
 
 static struct fbuf *answer_new(uint16_t type, uint16_t version, uint64_t token, size_t cap, struct wire_wr *w_r)
 {
@@ -26,13 +28,21 @@ static void answer_send(struct copies *c, struct cpeer *p, struct fbuf *f, const
         fbuf_unref(f);
 }
 
+/* What was told to be forgotten may still be there, and in the digest, for a moment. */
+static bool keeps(const struct copies *c, uint32_t shard)
+{
+    const struct cshard *s = &c->shards[shard];
+    return shard_ours(c, shard) && (!s->forgot_us || copies_now(c) - s->forgot_us >= FORGETTING_US);
+}
+
 void answer_sums(struct copies *c, struct cpeer *from, uint64_t token, struct wire_rd *r)
 {
     struct wire_wr w;
     uint32_t n = wire_count(r, WIRE_SUMS_MAX, 21);
-    struct fbuf *f = c->map ? answer_new(FRAME_SUMS, FRAME_SUMS_VERSION, token, 4 + n * 16u, &w) : NULL;
+    struct fbuf *f = c->map ? answer_new(FRAME_SUMS, FRAME_SUMS_VERSION, token, 4 + n * 17u, &w) : NULL;
     if (!f)
         return;
+    uint8_t member[WIRE_SUMS_MAX];
     const struct sums *sums = sums_now(c);
     wire_put_u32(&w, n);
     for (uint32_t i = 0; i < n; i++) {
@@ -43,7 +53,9 @@ void answer_sums(struct copies *c, struct cpeer *from, uint64_t token, struct wi
         bool known = shard != UINT32_MAX;
         wire_put_u64(&w, known ? sums->count[shard] : 0);
         wire_put_u64(&w, known ? sums->digest[shard] : 0);
+        member[i] = known && keeps(c, shard);
     }
+    wire_put(&w, member, n);
     answer_send(c, from, f, &w);
 }
 
@@ -289,6 +301,11 @@ static void offer_take(struct offer *o)
     job_step(c, j);
 }
 
+static bool shard_of_peer(const struct copies *c, uint32_t shard, const struct cpeer *p)
+{
+    return cmap_is_member(c->shards[shard].map, &p->id);
+}
+
 void answer_offer(struct copies *c, struct cpeer *from, uint64_t token, enum ids_kind kind, struct wire_rd *r)
 {
     struct slice domain = wire_name(r);
@@ -296,7 +313,7 @@ void answer_offer(struct copies *c, struct cpeer *from, uint64_t token, enum ids
     uint32_t shard = shard_of(c, domain);
     if (r->bad)
         return;
-    if (kind == IDS_SHED && (shard == UINT32_MAX || !shard_ours(c, shard))) {
+    if (kind == IDS_SHED && (shard == UINT32_MAX || !shard_ours(c, shard) || shard_of_peer(c, shard, from))) {
         send_end(c, from, token, -SATCHEL_ENOENT);
         return;
     }

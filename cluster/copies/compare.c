@@ -6,7 +6,8 @@
  * then for one that is in sync and never quiet (mail that is coming in makes digests differ all the time, and a session
  * costs a walk over the bags that differ).
  *
- * In sync: digests were equal, or a session ended well, and nothing that we sent it since went unanswered. */
+ * In sync: digests were equal, or a session ended well, and nothing that we sent it since went unanswered; and it is a
+ * member by its own map, too.  One whose map is older would shed what it was just given. */
 #include "cluster/copies/copies_impl.h"
 
 enum { BUSY_ROUNDS = 12, RETRY_US = 200000 };
@@ -96,7 +97,7 @@ static void session_ended(struct copies *c, uint64_t arg, uint32_t shard, const 
     if (!m)
         return;
     m->busy = false;
-    if (res == 0 && m->missed == m->missed_then)
+    if (res == 0 && m->missed == m->missed_then && m->vouches)
         sync_set(c, shard, m, true);
     if (res < 0)
         m->asked = false;
@@ -117,7 +118,7 @@ static void round_one(struct copies *c, struct round *r, const struct round_shar
         return;
     if (count == q->count && digest == q->digest) {
         m->asked = true;
-        if (m->missed == m->missed_then)
+        if (m->missed == m->missed_then && m->vouches)
             sync_set(c, q->shard, m, true);
         return;
     }
@@ -134,6 +135,20 @@ static void round_one(struct copies *c, struct round *r, const struct round_shar
         c->compare_at_us = now + RETRY_US;
 }
 
+/* Asked again soon: its map will come. */
+static void round_vouch(struct copies *c, uint32_t shard, const struct storage_id *peer, bool vouches)
+{
+    struct msync *m = sync_of(c, shard, peer);
+    if (!m)
+        return;
+    m->vouches = vouches;
+    if (vouches)
+        return;
+    sync_set(c, shard, m, false);
+    uint64_t soon = copies_now(c) + RETRY_US;
+    c->compare_at_us = soon < c->compare_at_us ? soon : c->compare_at_us;
+}
+
 static void round_free(struct copies *c, struct round *r)
 {
     slots_del(&c->slots, r->token);
@@ -148,7 +163,11 @@ void compare_round_reply(struct copies *c, struct cpeer *from, void *obj, struct
         return;
     uint32_t n = wire_count(r, WIRE_SUMS_MAX, 16);
     if (n == q->n) {
+        struct wire_rd flags = *r;
         from->round = 0; /* sessions that start now are not of this round */
+        wire_get(&flags, n * (size_t)16);
+        for (uint32_t i = 0; i < n; i++) /* an older peer says nothing of it */
+            round_vouch(c, q->shards[i].shard, &from->id, wire_left(&flags) == 0 || wire_u8(&flags));
         for (uint32_t i = 0; i < n; i++) {
             uint64_t count = wire_u64(r), digest = wire_u64(r);
             round_one(c, q, &q->shards[i], count, digest);
@@ -259,7 +278,7 @@ static void merge_session_ended(struct copies *c, uint64_t arg, uint32_t shard, 
 {
     struct merge_job *j = slots_get(&c->slots, arg);
     struct msync *m = sync_of(c, shard, peer);
-    if (res == 0 && m && m->missed == m->missed_then) {
+    if (res == 0 && m && m->missed == m->missed_then && m->vouches) {
         m->asked = true;
         sync_set(c, shard, m, true);
     }

@@ -179,6 +179,7 @@ static void map_shards(struct copies *c, const struct cmap *map, const uint32_t 
         const struct map_shard *s = &map->shards[i];
         now[i].map = s;
         now[i].name_hash = (uint32_t)(record_body_sum(slice_str(map->pools[s->pool].name)) + s->number * 2654435761u);
+        now[i].forgot_us = from[i] ? from[i]->forgot_us : 0;
         compare_shard(c, i, from[i]);
     }
     for (uint32_t i = 0; i < old_n; i++)

@@ -124,6 +124,7 @@ struct msync {
     bool fresh;            /* is to know the ends that others are owed */
     bool telling;          /* is being told by the walk under way */
     bool asked;            /* compared since the link came up */
+    bool vouches;          /* it is a member by its own map: it keeps what it has */
     bool busy;             /* a comparison is under way */
     uint64_t mine, theirs; /* digests that differed last time */
     uint64_t session_us;   /* when the last comparison began; 0: none yet */
@@ -140,6 +141,7 @@ struct cshard {
     /* shed.c */
     bool shedding;
     uint64_t shed_at_us;     /* not before */
+    uint64_t forgot_us;      /* when mail of it was forgotten here; 0: never */
     uint64_t emptied_at_us;  /* env.emptied is not said before */
     uint64_t shed_digest;    /* of what all who were reachable have confirmed */
     bool owing;              /* the look under way found ends that somebody is owed */

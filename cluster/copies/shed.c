@@ -101,6 +101,7 @@ static void batch_end(struct copies *c, struct shed *s)
     for (uint32_t i = 0; i < s->n; i++)
         ids[i] = s->batch[i].id;
     c->env.storage->ops->forget(c->env.storage, ids, s->n);
+    c->shards[s->shard].forgot_us = copies_now(c);
     sums_dirty(c);
 }
 
