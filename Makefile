@@ -72,7 +72,7 @@ unit: $(UNIT)
 .SECONDARY: # keep objects of tests between runs
 
 # ---- each kind of test, and the benchmark, brings its own rules
-include tests/smtp/rules.mk tests/sim/rules.mk tests/ledger/rules.mk bench/rules.mk
+include tests/smtp/rules.mk tests/sim/rules.mk tests/csim/rules.mk tests/ledger/rules.mk bench/rules.mk
 
 # ---- run it.  What is installed first changes what pkg-config says: hence a make of its own for the build
 .PHONY: run
