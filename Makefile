@@ -72,7 +72,7 @@ unit: $(UNIT)
 .SECONDARY: # keep objects of tests between runs
 
 # ---- each kind of test, and the benchmark, brings its own rules
-include tests/smtp/rules.mk tests/sim/rules.mk tests/csim/rules.mk tests/ledger/rules.mk bench/rules.mk
+include tests/smtp/rules.mk tests/sim/rules.mk tests/csim/rules.mk tests/ledger/rules.mk tests/cluster/rules.mk bench/rules.mk
 
 # ---- run it.  What is installed first changes what pkg-config says: hence a make of its own for the build
 .PHONY: run
@@ -111,7 +111,7 @@ TSAN_TESTS := $(filter $(UNIT_SRC:tests/unit/%.c=%),test_spool test_transport te
 test-run:
 	$(Q)tests/run.py --seconds 900 $(HOUSE_SUITES) lint=tests/house/check_lint $(call unit_suites,,$(BUILD)) \
 	    $(call unit_suites,asan-,build-asan) $(foreach t,$(TSAN_TESTS),'tsan-$(t)=TSAN_OPTIONS=suppressions=tests/tsan.supp build-tsan/tests/unit/$(t)') \
-	    "smtp=$(SMTP_RUN)" "sim=$(SIM_RUN)" "ledger=$(LEDGER_RUN)"
+	    "smtp=$(SMTP_RUN)" "sim=$(SIM_RUN)" "ledger=$(LEDGER_RUN)" "cluster=$(CLUSTER_RUN)"
 
 .PHONY: lint
 lint:
@@ -150,6 +150,7 @@ help:
 	@echo "make bench      Satchel and Postfix in pairs on this machine (QUICK=1: two minutes)"
 	@echo "make sim-soak   the simulated disk over many more seeds (SEEDS=1..100000)"
 	@echo "make mutations  breaks the spool on purpose and shows that the tests notice"
+	@echo "make cluster-full  clusters of real processes and etcd: all that can go wrong, with large numbers"
 	@echo "make lint       clang-format and clang-tidy"
 	@echo "make docs       writes the pages that are made from tables"
 	@echo "make install    PREFIX=/usr/local DESTDIR="

@@ -52,10 +52,10 @@ def free_port():
     raise Failed("no free port")
 
 
-def answers(port, greeting=b"220"):
+def answers(port, greeting=b"220", host="127.0.0.1"):
     """Does an SMTP server greet on this port?"""
     try:
-        with socket.create_connection(("127.0.0.1", port), 2) as s:
+        with socket.create_connection((host, port), 2) as s:
             s.settimeout(2)
             return s.recv(512).startswith(greeting)
     except OSError:
@@ -85,6 +85,7 @@ class UnixHTTP(http.client.HTTPConnection):
 
 class Node:
     """satcheld, standing alone."""
+    host = "127.0.0.1"
 
     def __init__(self, house, name, domains, settings=(), data_dir=None):
         self.house, self.name = house, name
@@ -99,7 +100,7 @@ class Node:
         self.write_config(domains, dict(settings))
 
     def write_config(self, domains, settings):
-        tree = {"hostname": "bag.test", "listen": ["127.0.0.1:%d" % self.port], "data_dir": self.data,
+        tree = {"hostname": "bag.test", "listen": ["%s:%d" % (self.host, self.port)], "data_dir": self.data,
                 "admin.socket": self.socket, "admin.http": "", "log.messages": "no",
                 "relay.probe_min": "200ms", "relay.probe_max": "500ms", "relay.retry_min": "500ms",
                 "relay.retry_max": "2s", "relay.dsn": "no"}
@@ -129,7 +130,7 @@ class Node:
         def up():
             if self.proc.poll() is not None:
                 raise Failed("%s ended with %s: %s" % (self.name, self.proc.returncode, self.tail()))
-            return answers(self.port)
+            return answers(self.port, host=self.host)
         until("%s greets" % self.name, up, seconds, 0.005)
         return time.monotonic() - begin
 
@@ -211,8 +212,8 @@ def scalar(v):
 class Sink:
     """satchel-sink: counts, stores nothing."""
 
-    def __init__(self, house, name="sink", port=None, args=()):
-        self.house, self.port = house, port or free_port()
+    def __init__(self, house, name="sink", port=None, args=(), host="127.0.0.1"):
+        self.house, self.port, self.host = house, port or free_port(), host
         self.out = os.path.join(house.room(name), "summary.%d.json" % self.port)
         self.ledger = os.path.join(house.room(name), "ledger.%d" % self.port)
         self.args = list(args)
@@ -222,8 +223,8 @@ class Sink:
         cmd = (self.house.far if far else []) + [self.house.bin("satchel-sink"), "-T", str(seconds), "--out", self.out] + self.args
         if ledger:
             cmd += ["--ledger", self.ledger]
-        self.proc = self.house.start(cmd + ["127.0.0.1:%d" % self.port])
-        until("the sink greets", lambda: answers(self.port), 10)
+        self.proc = self.house.start(cmd + ["%s:%d" % (self.host, self.port)])
+        until("the sink greets", lambda: answers(self.port, host=self.host), 10)
         return self
 
     def stop(self):
@@ -246,13 +247,13 @@ class Sink:
 class Gen:
     """satchel-gen: acknowledged messages are in its ledger."""
 
-    def __init__(self, house, port, args=(), ledger=None):
+    def __init__(self, house, port, args=(), ledger=None, host="127.0.0.1"):
         self.house = house
         self.ledger = ledger
         cmd = house.far + [house.bin("satchel-gen"), "--json"] + [str(a) for a in args]
         if ledger:
             cmd += ["--ledger", ledger]
-        self.cmd = cmd + ["127.0.0.1:%d" % port]
+        self.cmd = cmd + ["%s:%d" % (host, port)]
         self.proc = None
 
     def start(self):

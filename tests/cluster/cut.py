@@ -1,0 +1,132 @@
+"""cut.py - wires that are cut, and etcd that is away: accepting goes on where enough copies can be made; nobody relays
+without a lease; nothing is lost, and nothing comes twice but what was on its way."""
+import time
+
+import wires
+from books import need, note
+from crash import DELAY_MS, adopted, twice_bound
+from fleet import LEASE_S, until
+from stage import DOMAINS, names, scenario
+
+
+def nothing_comes(books, seconds=1.5):
+    before = books.got_count()
+    time.sleep(seconds)  # nothing can be polled for: it must not happen
+    return books.got_count() == before
+
+
+def etcd_away(stage, c, members, wait_s):
+    """etcd loses `members` under load; the books at its end."""
+    books = stage.books(c, "etcd")
+    books.fill(c["a"], stage.size(4000, 50000), "--domains", DOMAINS)
+    load = books.load(c["b"], "--rate", 100, "--domains", DOMAINS)
+    slow = books.sink("--delay", DELAY_MS)
+    books.wait_for(200)
+    c.etcd.kill(members)
+    begin = time.monotonic()
+    load.wait_for(50)
+    until("all leases are over", lambda: not any(n.leased() for n in c.live()), LEASE_S + 3, 0.05)
+    ended = time.monotonic() - begin
+    need(nothing_comes(books), "something was relayed without a lease")
+    need(slow.proc.poll() is None, "the sink ended")
+    while time.monotonic() < begin + wait_s:
+        load.wait_for(50)
+    replies = load.count()
+    c.etcd.start(members)
+    got = books.got_count()
+    began = time.monotonic()
+    books.wait_for(got + 1, 60)
+    note("leases were over after %.1f s; %d accepted while etcd was away; relaying again %.1f s after it was back"
+         % (ended, replies, time.monotonic() - began))
+    slow.stop()
+    books.sink()
+    return books
+
+
+@scenario(quick=True)
+def etcd_stopped_and_back(stage):
+    c = stage.cluster()
+    books = etcd_away(stage, c, [0], stage.size(7, 60))
+    books.close(twice_most=0, seconds=120)
+    c.settle()
+
+
+@scenario()
+def two_of_three_etcd_lost_and_back(stage):
+    c = stage.cluster(etcd_members=3)
+    books = stage.books(c, "quorum")
+    books.sink()
+    load = books.load(c["a"], "--rate", 100, "--domains", DOMAINS)
+    load.wait_for(100)
+    c.etcd.kill([0])
+    load.wait_for(500)
+    need(all(n.leased() for n in c.live()), "a lease was lost with one of three etcd members")
+    books.close(twice_most=0)
+    c.etcd.start([0])
+    books = etcd_away(stage, c, [0, 1], 20)
+    books.close(twice_most=0, seconds=120)
+    c.settle()
+
+
+@scenario()
+def front_end_cut_from_the_replicas(stage):
+    stage.need_wires()
+    c = stage.cluster()
+    books = stage.books(c, "cutfront")
+    front, others = c["a"], [c["b"], c["c"]]
+    alone = books.load(front, "--rate", 100, "--domains", DOMAINS, "-c", 8)
+    other = books.load(others[0], "--rate", 100, "--domains", DOMAINS)
+    books.sink()
+    alone.wait_for(100)
+    for n in others:
+        front.wire.cut(n.host)
+    time.sleep(2)
+    before = alone.count()
+    other.wait_for(300)
+    need(alone.count() <= before + 8, "it accepts alone although acks are 2")
+    front.wire.mend()
+    alone.wait_for(100, 60)
+    books.close(twice_most=twice_bound(DOMAINS))
+    c.settle()
+
+
+@scenario()
+def one_way_cut_between_two_nodes(stage):
+    stage.need_wires()
+    c = stage.cluster()
+    books = stage.books(c, "oneway")
+    books.sink()
+    loads = [books.load(n, "--rate", 100, "--domains", DOMAINS) for n in c.live()]
+    loads[0].wait_for(100)
+    c["a"].wire.cut(c["b"].host, directions="out")
+    for load in loads:
+        load.wait_for(500, 60)
+    c["a"].wire.mend()
+    books.close(twice_most=twice_bound(DOMAINS))
+    c.settle()
+
+
+@scenario()
+def relay_cut_from_etcd(stage):
+    stage.need_wires()
+    c = stage.cluster()
+    books = stage.books(c, "cutetcd")
+    books.fill(c["a"], 4000, "--domains", DOMAINS)
+    victim = c.full_owner(names())
+    load = books.load(next(n for n in c.live() if n is not victim), "--rate", 100, "--domains", DOMAINS)
+    slow = books.sink("--delay", DELAY_MS)
+    books.wait_for(200)
+    victim.wire.cut(wires.HUB, ports=c.etcd.ports)
+    until("its lease is over", lambda: not victim.leased(), LEASE_S + 3, 0.05)
+    need(victim.local()["ownership"]["owned"] == 0, "it owns shards without a lease")
+    took = adopted(c, victim)
+    got = books.got_count()
+    books.wait_for(got + 50)
+    load.wait_for(50)
+    victim.wire.mend()
+    until("it has a lease again", victim.leased, 30)
+    note("adopted %.1f s after its lease" % took)
+    slow.stop()
+    books.sink()
+    books.close(twice_most=0, seconds=120)
+    c.settle()

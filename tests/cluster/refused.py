@@ -1,0 +1,183 @@
+"""refused.py - what makes no sense or means harm: refused with words that say why, while mail goes on.
+
+A live load runs beside each of them, and ends with nothing lost."""
+import http.server
+import os
+import socket
+import threading
+
+from books import need, note
+from fleet import until
+from stage import DOMAINS, scenario
+
+
+def said(node, *words):
+    """Waits until the node says all these words in one line of its log; the line."""
+    def found():
+        return next((line for line in node.log_text().splitlines() if all(w in line for w in words)), None)
+    line = until("%s says %s" % (node.name, " ".join(words)), found, 15)
+    note(line[line.find("event="):][:230])
+    return line
+
+
+def beside_load(stage, c, name):
+    books = stage.books(c, name)
+    books.sink()
+    load = books.load(c["a"], "--rate", 200, "--domains", DOMAINS)
+    load.wait_for(50)
+    return books, load
+
+
+def end(c, books, load):
+    load.wait_for(50)
+    books.close(twice_most=0)
+
+
+def give_up(c, stranger, name):
+    """Takes a node that may register out again."""
+    def known():
+        return name in {n["name"] for n in c["a"].json("node", "list")["nodes"]}
+    until("%s is registered" % name, known, 20)
+    stranger.kill()
+    until("%s can be given up" % name, lambda: c["a"].ctl("node", "replace", name, "--yes")[0] == 0, 20)
+    until("%s is forgotten" % name, lambda: not known(), 20)
+
+
+@scenario(quick=True)
+def certificate_of_another_authority(stage):
+    c = stage.cluster()
+    books, load = beside_load(stage, c, "ca")
+    where = c.house.room("other")
+    c.make_certs(["x"], where)
+    x = c.stranger("x", ca=where + "/ca.pem", cert=where + "/x.pem", key=where + "/x.key")
+    x.start()
+    said(x, "link.refused", "certificate")
+    link = [n for n in c["a"].json("node", "list")["nodes"] if n["name"] == "x"]
+    need(not link or not link[0]["link"]["up"], "a link stands: %s" % link)
+    give_up(c, x, "x")
+    end(c, books, load)
+
+
+@scenario(quick=True)
+def certificate_with_another_name(stage):
+    c = stage.cluster()
+    books, load = beside_load(stage, c, "name")
+    c.make_certs(["y"])
+    x = c.stranger("x", cert=c.certs + "/y.pem", key=c.certs + "/y.key")
+    x.start()
+    said(x, "link.refused", "is for 'y'")
+    give_up(c, x, "x")
+    end(c, books, load)
+
+
+@scenario(quick=True)
+def two_nodes_with_one_name(stage):
+    c = stage.cluster()
+    books, load = beside_load(stage, c, "twins")
+    twin = c.stranger("b")
+    twin.start()
+    said(twin, "member.refused", "belongs to storage")
+    need(not twin.leased(), "the second b has a lease")
+    need(c["b"].leased(), "the first b lost its lease")
+    twin.kill()
+    end(c, books, load)
+
+
+@scenario(quick=True)
+def node_of_another_cluster(stage):
+    c = stage.cluster()
+    books, load = beside_load(stage, c, "other")
+    c.make_certs(["x"])
+    x = c.stranger("x", name="other", copies=1, acks=1)
+    x.start()
+    until("x makes a cluster of its own", x.leased, 20)
+    x.stop()
+    x.write_config([], dict(c.spec))
+    x.start()
+    said(x, "refused", "cluster")
+    need(not x.leased(), "it has a lease in our cluster")
+    x.kill()
+    end(c, books, load)
+
+
+@scenario(quick=True)
+def drain_that_would_leave_too_few_copies(stage):
+    c = stage.cluster()
+    books, load = beside_load(stage, c, "few")
+    c["a"].do("node", "drain", "b", "--no-wait")
+    words = c["b"].refused("node", "drain", "c")
+    need("acks" in words and "copies" in words, "it is refused with: " + words)
+    note(words.strip()[:230])
+    c["c"].do("node", "undrain", "b")
+    c.settle()
+    end(c, books, load)
+
+
+@scenario(quick=True)
+def garbage_on_the_peer_port(stage):
+    c = stage.cluster()
+    books, load = beside_load(stage, c, "garbage")
+    rubbish = [b"GET / HTTP/1.0\r\n\r\n", os.urandom(4096), b"\x16\x03\x01\x40\x00" + os.urandom(20000), b"",
+               b"\x16\x03\x01\x00\x05hello", b"\0" * 65536]
+    for node in c.live():
+        for part in rubbish * stage.size(2, 50):
+            with socket.create_connection((node.host, node.peer_port), 5) as s:
+                try:
+                    s.sendall(part)
+                    s.settimeout(0.05)
+                    s.recv(100)
+                except OSError:
+                    pass  # it may hang up when it likes
+    need(all(n.alive() for n in c.nodes.values()), "a node ended")
+    said(c["b"], "link.stranger", "only nodes of the cluster")
+    end(c, books, load)
+
+
+class Nonsense(http.server.BaseHTTPRequestHandler):
+    """An etcd that answers whatever it likes."""
+    answers = [b"", b"{}", b"null", b"[]", b"{\"header\":{\"revision\":\"-1\"}}", b"<html>502</html>", b"\xff\xfe\x00",
+               b"{\"kvs\":[{\"key\":\"!!\",\"value\":7}],\"count\":\"x\"}", b"[" * 10000, b"{\"ID\":\"0\",\"TTL\":\"-9\"}",
+               b"{\"succeeded\":true,\"header\":{\"revision\":\"99999999999999999999\"}}"]
+    asked = 0
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        Nonsense.asked += 1
+        body = Nonsense.answers[Nonsense.asked % len(Nonsense.answers)]
+        self.send_response(200 if Nonsense.asked % 3 else 503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *args):
+        pass
+
+
+@scenario(quick=True)
+def etcd_that_answers_nonsense(stage):
+    c = stage.cluster()
+    books, load = beside_load(stage, c, "nonsense")
+    server = http.server.ThreadingHTTPServer((c.etcd.host, 0), Nonsense)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    victim = c["c"]
+    try:
+        need(victim.stop() == 0, "c ended with %s" % victim.proc.returncode)
+        victim.write_config([], dict(c.spec, **{"cluster.etcd": ["http://%s:%d" % server.server_address]}))
+        victim.start()
+        said(victim, "coord.", "etcd")
+        # It still knows the cluster from its disk: it accepts, and relays nothing.
+        r = books.push(victim, "-c", 2, "-n", 200, "-T", 20, "--domains", DOMAINS).wait(30)
+        need(r["acked"] == 200, "with the map of its disk it accepted %d of 200: %s" % (r["acked"], r["replies"]))
+        need(not victim.leased(), "it has a lease from nobody")
+        until("more nonsense", lambda: Nonsense.asked > 50, 20)
+        need(victim.alive(), "it ended: " + victim.tail())
+        need(victim.stop() == 0, "c ended with %s: %s" % (victim.proc.returncode, victim.tail()))
+    finally:
+        server.shutdown()
+        victim.write_config([], dict(c.spec))
+    victim.start()
+    c.settle()
+    end(c, books, load)

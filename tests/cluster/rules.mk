@@ -1,0 +1,10 @@
+# tests/cluster/rules.mk - clusters of real processes with real etcd: tests/cluster/run.py
+CLUSTER_RUN := tests/cluster/run.py --build $(BUILD)
+
+.PHONY: cluster-quick cluster-full
+cluster-quick: all
+	$(Q)$(CLUSTER_RUN)
+# every scenario, with large numbers: about a quarter of an hour
+cluster-full: all
+	$(Q)scripts/install-deps cluster
+	$(Q)$(CLUSTER_RUN) --full
