@@ -5,6 +5,7 @@
  * in the old one's place: readers never wait for the disk. */
 #include "dataplane/conf/domains.h"
 #include "dataplane/conf/domains_file.h"
+#include "spool/base/clock.h"
 #include "spool/base/err.h"
 
 #include <assert.h>
@@ -37,6 +38,7 @@ struct domains {
     pthread_mutex_t current; /* guards `now` for as long as it takes to count a reference */
     struct domains_snapshot *now;
     atomic_uint_fast64_t version;
+    struct recipients *recipients;
 };
 
 /* ---- entries */
@@ -154,6 +156,11 @@ uint64_t domains_version(struct domains *d)
     return atomic_load(&d->version);
 }
 
+struct recipients *domains_recipients(struct domains *d)
+{
+    return d->recipients;
+}
+
 /* ---- opening */
 
 static int by_name(const void *a, const void *b)
@@ -215,6 +222,13 @@ int domains_open(struct domains **d_r, const char *dir, char *why_r)
     pthread_mutex_init(&d->current, NULL);
     atomic_init(&d->version, 1);
     d->now = l.s;
+    res = recipients_open(&d->recipients, dir);
+    if (res < 0) {
+        snprintf(why_r, WHY_MAX, "%.180s/lists: cannot read: %s", dir, satchel_strerror(res));
+        domains_close(&d);
+        return res;
+    }
+    domains_sweep(d);
     *d_r = d;
     return 0;
 }
@@ -224,11 +238,53 @@ void domains_close(struct domains **d)
     if (!*d)
         return;
     domains_put((*d)->now);
+    recipients_close(&(*d)->recipients);
     pthread_mutex_destroy(&(*d)->change);
     pthread_mutex_destroy(&(*d)->current);
     free((*d)->dir);
     free(*d);
     *d = NULL;
+}
+
+/* ---- lists of recipients that are in use; `change` is held, or nobody else is there yet */
+
+struct used {
+    const char **v; /* sorted */
+    size_t n;
+};
+
+static int by_hash(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool is_used(void *arg, const char *hash)
+{
+    const struct used *u = arg;
+    return u->n && bsearch(&hash, u->v, u->n, sizeof *u->v, by_hash);
+}
+
+static void lists_sweep(struct domains *d)
+{
+    const struct recipients_snapshot *lists = recipients_get(d->recipients);
+    size_t lists_n = recipients_count(lists);
+    recipients_put(lists);
+    struct used u = {.v = lists_n ? calloc(d->now->n + 1, sizeof *u.v) : NULL};
+    if (!u.v)
+        return;
+    for (size_t i = 0; i < d->now->n; i++)
+        if (*d->now->doms[i]->recipients)
+            u.v[u.n++] = d->now->doms[i]->recipients;
+    qsort(u.v, u.n, sizeof *u.v, by_hash);
+    recipients_sweep(d->recipients, is_used, &u, clock_wall_us(clock_system()) / 1000000);
+    free(u.v);
+}
+
+void domains_sweep(struct domains *d)
+{
+    pthread_mutex_lock(&d->change);
+    lists_sweep(d);
+    pthread_mutex_unlock(&d->change);
 }
 
 /* ---- changing; `change` is held, so `now` stays as it is */
@@ -267,7 +323,13 @@ static int snapshot_publish(struct domains *d, struct domains_snapshot *next, ch
     pthread_mutex_unlock(&d->current);
     atomic_fetch_add(&d->version, 1);
     domains_put(old);
+    lists_sweep(d);
     return 0;
+}
+
+static void not_served(struct slice name, char *why_r)
+{
+    snprintf(why_r, WHY_MAX, "%.*s is not served here", name.n > 200 ? 200 : (int)name.n, (const char *)name.p);
 }
 
 static int set_locked(struct domains *d, const struct domain *dom, bool replace, char *why_r)
@@ -300,11 +362,28 @@ int domains_set(struct domains *d, const struct domain *dom, bool replace, char 
     return res;
 }
 
+int domains_set_recipients(struct domains *d, struct slice name, const char *hash, uint64_t n, char *why_r)
+{
+    int res = -SATCHEL_ENOENT;
+    pthread_mutex_lock(&d->change);
+    const struct domain *old = domains_find(d->now, name);
+    if (old) {
+        struct domain dom = *old;
+        snprintf(dom.recipients, sizeof dom.recipients, "%s", hash);
+        dom.recipients_n = n;
+        res = set_locked(d, &dom, true, why_r);
+    } else {
+        not_served(name, why_r);
+    }
+    pthread_mutex_unlock(&d->change);
+    return res;
+}
+
 static int remove_locked(struct domains *d, struct slice name, char *why_r)
 {
     const struct domain *old = domains_find(d->now, name);
     if (!old) {
-        snprintf(why_r, WHY_MAX, "%.*s is not served here", name.n > 200 ? 200 : (int)name.n, (const char *)name.p);
+        not_served(name, why_r);
         return -SATCHEL_ENOENT;
     }
     struct domains_snapshot *next = snapshot_copy(d->now, 0);

@@ -6,6 +6,7 @@
  * visible to the next snapshot.  Thread: any.  Errors: negative SATCHEL_E*, with words for the operator in why_r (256
  * bytes). */
 #pragma once
+#include "dataplane/conf/recipients.h"
 #include "spool/base/slice.h"
 
 #define DOMAIN_NAME_MAX  254
@@ -34,10 +35,12 @@ struct domain {
     uint64_t keep_s;      /* how long mail is kept; 30 d */
     uint32_t connections; /* most connections to the primary at once; 4 */
     enum domain_order order;
-    bool held;                  /* accept, do not relay */
-    bool pending;               /* provisioned, not open: RCPT is refused */
-    uint64_t max_message_bytes; /* 0: the server's limit */
-    char pool[DOMAIN_POOL_MAX]; /* of the cluster's nodes that keep its mail; empty: the shared one */
+    bool held;                            /* accept, do not relay */
+    bool pending;                         /* provisioned, not open: RCPT is refused */
+    uint64_t max_message_bytes;           /* 0: the server's limit */
+    char pool[DOMAIN_POOL_MAX];           /* of the cluster's nodes that keep its mail; empty: the shared one */
+    char recipients[RECIPIENTS_HASH_MAX]; /* the list of those that are taken (recipients.h); empty: all are */
+    uint64_t recipients_n;                /* how many are on it */
 };
 
 struct domains;          /* the registry */
@@ -55,6 +58,8 @@ size_t domains_count(const struct domains_snapshot *s);
 const struct domain *domains_at(const struct domains_snapshot *s, size_t i); /* sorted by name */
 /* Grows with each change: a cheap test for a newer snapshot; any thread. */
 uint64_t domains_version(struct domains *d);
+/* The lists of recipients beside it; lives as long as the registry. */
+struct recipients *domains_recipients(struct domains *d);
 
 /* Adds or replaces (replace: must exist; else must not). -SATCHEL_EEXIST, -SATCHEL_ENOENT, -SATCHEL_EINVAL (why says
  * which field). */
@@ -63,6 +68,11 @@ int domains_remove(struct domains *d, struct slice name, char *why_r);
 /* Adds those of n domains that are not there yet, with one write for all (names within doms differ); returns how many
  * were added, or an error. */
 int domains_add_missing(struct domains *d, const struct domain *doms, size_t n, char *why_r);
+
+/* Which list a domain has; hash "": none, every recipient is taken. -SATCHEL_ENOENT: the domain is not served. */
+int domains_set_recipients(struct domains *d, struct slice name, const char *hash, uint64_t n, char *why_r);
+/* Removes lists that no domain has named for a while; every change does so too. */
+void domains_sweep(struct domains *d);
 
 /* Replaces all domains of which `in` says that they belong to a part by those n (which do), with one write; no write
  * where nothing differs. For domains that are kept elsewhere too (cluster/domains). */

@@ -13,10 +13,14 @@ json_t *domain_json(const struct domain *dom)
     char text[PRIMARY_TEXT_MAX];
     for (uint32_t i = 0; i < dom->primaries_n; i++)
         json_array_append_new(primaries, json_string(primary_format(&dom->primaries[i], text)));
-    return json_pack("{ss so sI sI ss sb sb sI ss}", "name", dom->name, "primaries", primaries, "keep_s",
-                     (json_int_t)dom->keep_s, "connections", (json_int_t)dom->connections, "order",
-                     domain_order_name(dom->order), "held", dom->held, "pending", dom->pending, "max_message_bytes",
-                     (json_int_t)dom->max_message_bytes, "pool", dom->pool);
+    json_t *j = json_pack("{ss so sI sI ss sb sb sI ss}", "name", dom->name, "primaries", primaries, "keep_s",
+                          (json_int_t)dom->keep_s, "connections", (json_int_t)dom->connections, "order",
+                          domain_order_name(dom->order), "held", dom->held, "pending", dom->pending,
+                          "max_message_bytes", (json_int_t)dom->max_message_bytes, "pool", dom->pool);
+    if (j && *dom->recipients)
+        json_object_set_new(j, "recipients",
+                            json_pack("{ss sI}", "list", dom->recipients, "count", (json_int_t)dom->recipients_n));
+    return j;
 }
 
 static int refuse(char *why_r, const char *key, const char *expected)
@@ -112,6 +116,20 @@ static int pool_read(struct domain *dom, const char *key, const json_t *v, char 
     return 0;
 }
 
+static int list_read(struct domain *dom, const char *key, const json_t *v, char *why_r)
+{
+    const char *list = json_string_value(json_object_get(v, "list"));
+    const json_t *count = json_object_get(v, "count");
+    if (json_is_null(v))
+        return 0;
+    if (!list || !recipients_hash_ok(list) || json_object_size(v) != 2)
+        return refuse(why_r, key,
+                      "{\"list\": 32 hex digits, \"count\": N}, as made by "
+                      "`satchelctl domain recipients`");
+    memcpy(dom->recipients, list, sizeof dom->recipients);
+    return number_read(key, count, INT64_MAX, &dom->recipients_n, why_r);
+}
+
 static const struct {
     const char *key;
     key_read *read;
@@ -120,7 +138,7 @@ static const struct {
     {"keep_s", keep_read},     {"connections", connections_read},
     {"order", order_read},     {"held", held_read},
     {"pending", pending_read}, {"max_message_bytes", max_message_read},
-    {"pool", pool_read},
+    {"pool", pool_read},       {"recipients", list_read},
 };
 
 static key_read *key_find(const char *key)

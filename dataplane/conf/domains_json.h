@@ -1,7 +1,8 @@
 /* domains_json.h - a domain as JSON: in domains.json, in the admin API, in `satchelctl --json`.
  *
  *   {"name": "example.com", "primaries": ["mail.example.com:25"], "keep_s": 2592000, "connections": 4,
- *    "order": "strict", "held": false, "pending": false, "max_message_bytes": 0, "pool": ""}
+ *    "order": "strict", "held": false, "pending": false, "max_message_bytes": 0, "pool": "",
+ *    "recipients": {"list": "32 hex digits", "count": 1000}}
  *
  * name and primaries are needed, the rest has presets. A key that is not known is refused: it would be lost. */
 #pragma once

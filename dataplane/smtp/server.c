@@ -33,6 +33,8 @@ struct smtp_worker {
     struct domains *domains;
     const struct domains_snapshot *snapshot;
     uint64_t snapshot_version;
+    const struct recipients_snapshot *lists;
+    uint64_t lists_version;
     struct slab *slabs;
     struct client *free, *open;
     atomic_uint sessions;
@@ -154,6 +156,39 @@ static const struct domain *worker_domain(struct smtp_worker *w, struct slice na
     return domains_find(w->snapshot, name);
 }
 
+static const struct recipient_list *worker_list(struct smtp_worker *w, const char *hash)
+{
+    struct recipients *r = domains_recipients(w->domains);
+    uint64_t version = recipients_version(r);
+    if (!w->lists || version != w->lists_version) {
+        if (w->lists)
+            recipients_put(w->lists);
+        w->lists = recipients_get(r);
+        w->lists_version = version;
+    }
+    return recipients_find(w->lists, hash);
+}
+
+/* A list that is not here yet comes within moments.  Where it does not come, refusing for long would lose mail that is
+ * good, and taking what is not checked only brings a bounce. */
+static void ask_list(struct smtp_worker *w, const struct domain *d, struct slice local, struct smtp_verdict *v_r)
+{
+    const struct recipient_list *l = worker_list(w, d->recipients);
+    if (l && recipient_list_has(l, local))
+        return;
+    if (l) {
+        v_r->kind = VERDICT_REFUSED;
+        status_set(&v_r->status, 550, 5, 1, 1, "No such recipient at %s", d->name);
+    } else if (recipients_missing_us(domains_recipients(w->domains), d->recipients, w->site.boot_us) <
+               RECIPIENTS_GRACE_US) {
+        v_r->kind = VERDICT_REFUSED;
+        status_set(&v_r->status, 451, 4, 3, 0, "The recipients of %s are not known yet, try again in a minute",
+                   d->name);
+    } else {
+        metric_add(M_SMTP_RCPT_UNCHECKED, 1);
+    }
+}
+
 static void ask_rcpt(struct smtp_worker *w, const struct smtp_path *path, struct smtp_verdict *v_r)
 {
     const struct domain *d = worker_domain(w, path->domain);
@@ -164,6 +199,8 @@ static void ask_rcpt(struct smtp_worker *w, const struct smtp_path *path, struct
         status_set(&v_r->status, 550, 5, 7, 1, "%.*s is not open yet", SLICE_FMT(path->domain));
     else
         v_r->max_message_bytes = d->max_message_bytes;
+    if (v_r->kind == VERDICT_OK && *d->recipients)
+        ask_list(w, d, path->local, v_r);
 }
 
 static void worker_ask(void *ctx, struct smtp_session *s, enum smtp_question q, const struct smtp_path *path,
@@ -434,6 +471,8 @@ void smtp_worker_close(struct smtp_worker **w_p)
     }
     if (w->snapshot)
         domains_put(w->snapshot);
+    if (w->lists)
+        recipients_put(w->lists);
     pthread_mutex_destroy(&w->lock);
     free(w);
     *w_p = NULL;

@@ -18,7 +18,7 @@ ROOMS = {
     "dataplane/conf/": ["spool/base/", "dataplane/conf/"],
     "dataplane/net/": ["spool/base/", "dataplane/net/"],
     "dataplane/smtp/": ["spool/base/", "spool/format/", "spool/intake.h", "dataplane/conf/domains.h",
-                        "dataplane/net/transport.h", "dataplane/smtp/"],
+                        "dataplane/conf/recipients.h", "dataplane/net/transport.h", "dataplane/smtp/"],
     "dataplane/relay/": ["spool/base/", "spool/format/", "spool/outlet.h", "dataplane/conf/domains.h",
                          "dataplane/smtp/", "dataplane/relay/"],
     "cluster/coord/": ["spool/base/", "cluster/coord/"],
@@ -28,6 +28,8 @@ ROOMS = {
                         "cluster/map/map.h", "cluster/copies/"],
     "cluster/own/": ["spool/base/", "spool/format/", "spool/storage.h", "spool/outlet.h", "cluster/coord/coord.h",
                      "cluster/link/", "cluster/map/", "cluster/copies/copies.h", "cluster/own/"],
+    "cluster/shared/": ["spool/base/", "spool/format/", "spool/segment/", "spool/storage.h", "cluster/map/map.h",
+                        "cluster/shared/"],
     "cluster/domains/": ["spool/base/", "cluster/coord/coord.h", "cluster/domains/", "dataplane/conf/domains.h",
                          "dataplane/conf/domains_json.h"],
     "cluster/": ["spool/", "cluster/", "dataplane/conf/domains.h"],
@@ -47,11 +49,11 @@ LIBRARIES = {
     r"microhttpd\.h": ["ctl/admin"],
     r"curl/.*": ["ctl/client", "cluster/coord/etcd"],
     r"openssl/.*": ["cluster/link/tls"],
-    r"zstd\.h": ["cluster/domains/"],
+    r"zstd\.h": ["cluster/domains/", "dataplane/conf/recipients_file.c"],
     r"libsmartcols/.*": ["ctl/table.c"],
     r"jansson\.h": ["ctl/", "dataplane/conf/domains", "cluster/coord/etcd", "cluster/map/map_json.c", "cluster/domains/"],
     r"systemd/.*": ["dataplane/satcheld.c", "dataplane/conf/"],
-    r"xxhash\.h": ["spool/", "bench/", "cluster/map/", "cluster/domains/", "cluster/copies/"],
+    r"xxhash\.h": ["spool/", "bench/", "cluster/map/", "cluster/domains/", "cluster/copies/", "dataplane/conf/recipients"],
 }
 
 

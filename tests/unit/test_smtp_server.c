@@ -469,6 +469,75 @@ static void envelopes_have_a_budget(void **state)
     hang_up(w, &b);
 }
 
+/* The domain's list; its hash. */
+static void set_list(struct world *w, const char *text, char hash_r[RECIPIENTS_HASH_MAX])
+{
+    struct recipients_text t;
+    char why[256];
+    assert_int_equal(recipients_text_parse(slice_str(text), "example.com", &t, why), 0);
+    assert_int_equal(recipients_keep(domains_recipients(w->domains), &t, hash_r, why), 0);
+    assert_int_equal(domains_set_recipients(w->domains, SLICE_LIT("example.com"), hash_r, t.count, why), 0);
+    recipients_text_free(&t);
+}
+
+static void forget_list(struct world *w, const char *hash)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/lists/%s", w->dir, hash);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/lists", w->dir);
+    rmdir(path);
+}
+
+static void only_listed_recipients_are_taken(void **state)
+{
+    struct world *w = *state;
+    struct mem_conn m;
+    char hash[RECIPIENTS_HASH_MAX], why[256];
+    uint64_t refused = metric_read(M_SMTP_RCPT_REFUSED);
+    connect_from(w, &m, "192.0.2.1");
+    say(w, &m, "EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<anybody@example.com>\r\n");
+    assert_said(&m, "250 2.1.5");
+    set_list(w, "bob\nsales+\n", hash);
+    say(w, &m, "RCPT TO:<mallory@example.com>\r\n");
+    assert_said(&m, "550 5.1.1 No such recipient at example.com");
+    say(w, &m, "RCPT TO:<BOB@Example.COM>\r\n");
+    assert_said(&m, "250 2.1.5");
+    say(w, &m, "RCPT TO:<sales+spring@example.com>\r\n");
+    assert_said(&m, "250 2.1.5");
+    say(w, &m, "RCPT TO:<bob+x@example.com>\r\n");
+    assert_said(&m, "550 5.1.1");
+    say(w, &m, "RCPT TO:<postmaster@example.com>\r\n");
+    assert_said(&m, "250 2.1.5");
+    assert_int_equal(metric_read(M_SMTP_RCPT_REFUSED), refused + 2);
+    assert_int_equal(domains_set_recipients(w->domains, SLICE_LIT("example.com"), "", 0, why), 0);
+    say(w, &m, "RCPT TO:<mallory@example.com>\r\n");
+    assert_said(&m, "250 2.1.5");
+    hang_up(w, &m);
+    forget_list(w, hash);
+}
+
+/* A list that this node has not got: not now at first, unchecked in the end. */
+static void a_list_that_does_not_come(void **state)
+{
+    static const char late[] = "00112233445566778899aabbccddeeff", lost[] = "ffeeddccbbaa99887766554433221100";
+    struct world *w = *state;
+    struct mem_conn m;
+    char why[256];
+    uint64_t unchecked = metric_read(M_SMTP_RCPT_UNCHECKED);
+    connect_from(w, &m, "192.0.2.1");
+    assert_int_equal(domains_set_recipients(w->domains, SLICE_LIT("example.com"), late, 5, why), 0);
+    say(w, &m, "EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<bob@example.com>\r\n");
+    assert_said(&m, "451 4.3.0 The recipients of example.com");
+    assert_int_equal(metric_read(M_SMTP_RCPT_UNCHECKED), unchecked);
+    recipients_missing_us(domains_recipients(w->domains), lost, 0); /* since the machine started */
+    assert_int_equal(domains_set_recipients(w->domains, SLICE_LIT("example.com"), lost, 5, why), 0);
+    say(w, &m, "RCPT TO:<bob@example.com>\r\n");
+    assert_said(&m, "250 2.1.5");
+    assert_int_equal(metric_read(M_SMTP_RCPT_UNCHECKED), unchecked + 1);
+    hang_up(w, &m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -483,6 +552,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(shutdown_has_an_end, setup, teardown),
         cmocka_unit_test_setup_teardown(reload_changes_limits, setup, teardown),
         cmocka_unit_test_setup_teardown(envelopes_have_a_budget, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_listed_recipients_are_taken, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_list_that_does_not_come, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
