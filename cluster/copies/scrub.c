@@ -15,6 +15,7 @@ struct scrub {
         char domain[256];
     } page[PAGE];
     uint32_t n, at, part, repairs;
+    uint32_t turn; /* whom to ask next */
     uint8_t cursor[QUEUE_CURSOR_MAX];
     size_t cursor_n;
     uint64_t at_us;
@@ -96,31 +97,28 @@ static void repaired(struct copies *c, uint64_t arg, int res)
     log_info("copies.repaired", "repaired=%llu", (unsigned long long)c->info.scrub_repaired);
 }
 
-/* A member that is in sync, as far as we know; else one that is linked. */
+/* The linked members in turn: not all of them need have it, and one that has may have it damaged, too. */
 static struct cpeer *repairer(struct copies *c, uint32_t shard)
 {
-    struct cpeer *best = NULL;
-    const struct cshard *s = &c->shards[shard];
-    for (uint32_t i = 0; i < s->map->members_n; i++) {
-        struct cpeer *p = peer_find(c, &s->map->members[i]);
-        if (!p || !p->up)
-            continue;
-        if (!best || (s->sync && s->sync[i].synced))
-            best = p;
+    const struct map_shard *m = c->shards[shard].map;
+    for (uint32_t i = 0; i < m->members_n; i++) {
+        struct cpeer *p = peer_find(c, &m->members[c->scrub->turn++ % m->members_n]);
+        if (p && p->up)
+            return p;
     }
-    return best;
+    return NULL;
 }
 
 void scrub_repair(struct copies *c, const struct msgid *id, struct slice domain)
 {
     char text[MSGID_TEXT_MAX];
     uint32_t shard = shard_of(c, domain);
-    struct cpeer *p = shard == UINT32_MAX ? NULL : repairer(c, shard);
     msgid_format(id, text);
     if (!c->scrub)
         c->scrub = calloc(1, sizeof *c->scrub);
     if (!c->scrub || c->scrub->repairs >= REPAIRS_MAX)
         return;
+    struct cpeer *p = shard == UINT32_MAX ? NULL : repairer(c, shard);
     if (!p || !job_want(c, p, id, 1, true, repaired, 0)) {
         log_error("copies.damaged_alone", "id=%s remedy=\"bring another node of its shard up; it has a copy\"", text);
         return;
