@@ -102,10 +102,12 @@ static void note_item(struct world *w, struct simnode *n, struct letter *l, uint
 }
 
 /* What a client got a 250 for before it sent this one must have left before.  Not so a large message: its last record
- * goes to the owner only when the owner has confirmed the others, and by then acks of others may have settled it. */
+ * goes to the owner only when the owner has confirmed the others, and by then acks of others may have settled it.  Nor
+ * in a pool of one node: while that is away, stand-ins take its mail, until others own the shard. */
 static void check_order(struct world *w, const struct letter *l)
 {
-    if (faulty_history(w) || w->plan.quirks)
+    bool alone = w->plan.dedicated == 1 && world_pool_of(w, world_domain(w, l->domain)).n > 0;
+    if (faulty_history(w) || w->plan.quirks || alone)
         return;
     for (uint32_t i = 0; i < w->letters.n; i++) {
         const struct letter *k = &w->letters.all[i];
@@ -200,30 +202,31 @@ static bool letters_done(struct world *w, char *why_r, size_t cap)
     return true;
 }
 
-static bool shards_done(struct world *w, char *why_r, size_t cap)
-{
-    const struct cmap *m = simcoord_truth(w->coord);
-    for (uint32_t i = 0; m && i < m->shards_n; i++) {
-        const struct map_shard *s = &m->shards[i];
-        const struct map_node *owner = cmap_storage(m, &s->owner);
-        const char *what = !owner || !owner->live       ? "has no live owner"
-                           : s->former_n > 0            ? "has former members"
-                           : !storage_id_zero(&s->next) ? "is being handed over"
-                                                        : NULL;
-        if (what) {
-            snprintf(why_r, cap, "shard %u %s", i, what);
-            return false;
-        }
-    }
-    return m != NULL;
-}
-
+/* A rotten copy, the last one, cannot be given to anybody: its storage is never empty. */
 static uint32_t lost(const struct world *w)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < w->letters.n; i++)
         count += w->letters.all[i].lost;
     return count;
+}
+
+static bool shards_done(struct world *w, char *why_r, size_t cap)
+{
+    const struct cmap *m = simcoord_truth(w->coord);
+    for (uint32_t i = 0; m && i < m->shards_n; i++) {
+        const struct map_shard *s = &m->shards[i];
+        const struct map_node *owner = cmap_storage(m, &s->owner);
+        const char *what = !owner || !owner->live        ? "has no live owner"
+                           : s->former_n > 0 && !lost(w) ? "has former members"
+                           : !storage_id_zero(&s->next)  ? "is being handed over"
+                                                         : NULL;
+        if (what) {
+            snprintf(why_r, cap, "shard %u %s", i, what);
+            return false;
+        }
+    }
+    return m != NULL;
 }
 
 /* Of a letter that is lost a rotten copy may stay. */
@@ -259,7 +262,7 @@ static bool drains_done(struct world *w, char *why_r, size_t cap)
 {
     const struct cmap *m = simcoord_truth(w->coord);
     for (uint32_t i = 0; m && i < m->nodes_n; i++)
-        if (m->nodes[i].state == NODE_DRAINING) {
+        if (m->nodes[i].state == NODE_DRAINING && !lost(w)) {
             snprintf(why_r, cap, "%s is still draining", m->nodes[i].name);
             return false;
         }

@@ -5,7 +5,7 @@ CSIM_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/csim/*.c))
 CSIM_HOUSE := $(patsubst %,$(BUILD)/tests/sim/%.o,house ledger simdisk trace twin)
 # The cores of a node, without what does I/O; trace.c stands in for the log.
 CSIM_CLUSTER := $(patsubst %.c,$(BUILD)/%.o,cluster/coord/kvstore.c cluster/link/fbuf.c cluster/link/frame.c cluster/node.c \
-    $(wildcard cluster/map/*.c cluster/copies/*.c cluster/own/*.c))
+    $(wildcard cluster/map/*.c cluster/copies/*.c cluster/own/*.c cluster/shared/*.c))
 CSIM_SPOOL := $(patsubst %.c,$(BUILD)/%.o,$(filter-out spool/base/log.c,$(wildcard spool/*/*.c)))
 
 $(CSIM): $(CSIM_OBJ) $(CSIM_HOUSE) $(CSIM_CLUSTER) $(CSIM_SPOOL)
