@@ -5,6 +5,8 @@
  *
  * A shard changes in steps, each one CAS, so that nothing is delivered by two and nothing loses its copies:
  *   owner dead (its lease ended)       -> owner = a live member (a follower has the mail), epoch + 1, next cleared
+ *   all members dead, a live node      -> members += it, owner = it, epoch + 1: it takes the mail from their logs
+ *     shares their file system            (cluster/shared)
  *   wanted member is missing           -> members += it (the owner fills it up); one too many is allowed meanwhile
  *   wanted owner is a member, in sync  -> next = it: the owner hands over by itself (owner.h)
  *   member not wanted, others in sync  -> members -= it, former += it; it leaves former by its own CAS when it holds

@@ -139,6 +139,43 @@ static enum leader_step start(const struct step_input *in, struct map_shard *aft
     return step;
 }
 
+/* May it read the logs of all members that there still are? */
+static bool reads_all(const struct step_input *in, const struct map_node *n)
+{
+    for (uint8_t i = 0; i < in->shard->members_n; i++) {
+        const struct map_node *m = cmap_storage(in->map, &in->shard->members[i]);
+        if (m && !storage_id_eq(&m->shared, &n->shared))
+            return false;
+    }
+    return n->live && stays(in, &n->storage) && !storage_id_zero(&n->shared);
+}
+
+/* The wanted owner, or nodes of its pool in turn. */
+static const struct map_node *adopter(const struct step_input *in)
+{
+    const struct map_node *want = cmap_storage(in->map, &in->want->owner), *n;
+    if (want && reads_all(in, want))
+        return want;
+    const char *pool = want ? want->pool : cmap_shard_pool(in->map, in->shard)->name;
+    for (uint32_t i = 0; i < in->map->nodes_n; i++) {
+        n = &in->map->nodes[(in->shard->number + i) % in->map->nodes_n];
+        if (strcmp(n->pool, pool) == 0 && reads_all(in, n))
+            return n;
+    }
+    return NULL;
+}
+
+/* Members stay, so that the node knows whose logs it has to read; they leave in the planned way. */
+static enum leader_step adopt(const struct step_input *in, const struct map_node *to, struct map_shard *after)
+{
+    for (uint8_t i = 0; after->members_n == MEMBERS_MAX && i < in->shard->members_n; i++)
+        member_drop(in, after, &in->shard->members[i]);
+    if (!member_add(after, &to->storage))
+        return STEP_NONE;
+    own(after, &to->storage);
+    return STEP_ADOPT;
+}
+
 static enum leader_step take_over(const struct step_input *in, struct map_shard *after)
 {
     const struct storage_id *to = successor(in);
@@ -146,6 +183,9 @@ static enum leader_step take_over(const struct step_input *in, struct map_shard 
         own(after, to);
         return STEP_TAKE_OVER;
     }
+    const struct map_node *reader = any_registered(in) ? adopter(in) : NULL;
+    if (reader)
+        return adopt(in, reader, after);
     if (!live(in, &in->want->owner))
         return STEP_NONE;
     if (!any_registered(in))

@@ -8,6 +8,7 @@
     X(NONE, false, "nothing to do")                                                                                    \
     X(CREATE, false, "a new shard got its owner and members")                                                          \
     X(TAKE_OVER, false, "its owner died, a live member took over")                                                     \
+    X(ADOPT, false, "its members died, a node that can read their logs took over")                                     \
     X(FALL_BACK, false, "no node of its pool lives, the fallback pool took over")                                      \
     X(START_ANEW, false, "all its members were removed from the cluster, it starts empty")                             \
     X(CLEAR_NEXT, false, "the node it was to be handed to cannot take it")                                             \

@@ -10,7 +10,7 @@
  *   meta                 {"id": cluster UUID, "version": least protocol version, "repair_delay_s": 60, ...}
  *   pools/NAME           {"copies": 3, "acks": 2, "shards": 64, "fallback": "shared"}
  *   nodes/NAME           {"storage": UUID, "address": "10.0.0.1:7400", "admin": "...", "zone": "", "pool": "shared",
- *                         "weight": 100, "state": "active"}
+ *                         "weight": 100, "state": "active", "shared": UUID of its mount, where it has one}
  *   live/NAME            {"storage": UUID, "boot": hex, "proto": 1, "wall_us": n}   under the node's lease
  *   leader               {"node": NAME, "storage": UUID}                            under the leader's lease
  *   shards/POOL/00042    {"owner": UUID, "members": [UUID...], "former": [UUID...], "next": UUID, "epoch": n} */
@@ -46,6 +46,7 @@ struct map_node {
     char pool[POOL_NAME_MAX];
     uint32_t weight; /* 1 .. 10000; 100 */
     enum node_state state;
+    struct storage_id shared; /* of the file system that its log lies on (cluster/shared); zero: a disk of its own */
     int64_t mod_rev;
     bool live; /* its lease stands (as of rev) */
     uint64_t boot;

@@ -133,6 +133,7 @@ int map_json_node(struct slice value, struct map_node *n_r, char *why_r)
     if (!n_r->pool[0])
         snprintf(n_r->pool, sizeof n_r->pool, "%s", POOL_SHARED);
     n_r->weight = (uint32_t)rd_int(&r, "weight", 1, 10000, 100);
+    rd_id(&r, "shared", &n_r->shared);
     rd_text(&r, "state", state, sizeof state);
     n_r->state = NODE_ACTIVE;
     if (!r.bad && state[0] && !node_state_parse(slice_str(state), &n_r->state))
@@ -234,6 +235,8 @@ char *cmap_node_encode(const struct map_node *n)
     put(o, "pool", json_string(n->pool));
     put(o, "weight", json_integer(n->weight));
     put(o, "state", json_string(node_state_name(n->state)));
+    if (!storage_id_zero(&n->shared))
+        put(o, "shared", id_text(&n->shared));
     return print(o);
 }
 

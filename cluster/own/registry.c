@@ -158,7 +158,7 @@ static int plan_pool(const struct member_config *cfg, const struct cmap *map, co
 static bool same_place(const struct map_node *a, const struct map_node *b)
 {
     return strcmp(a->address, b->address) == 0 && strcmp(a->admin, b->admin) == 0 && strcmp(a->zone, b->zone) == 0 &&
-           strcmp(a->pool, b->pool) == 0 && a->weight == b->weight;
+           strcmp(a->pool, b->pool) == 0 && a->weight == b->weight && storage_id_eq(&a->shared, &b->shared);
 }
 
 /* The state is the operator's: it stays. */
