@@ -33,23 +33,23 @@ void spool_config_init(struct spool_config *cfg, const char *dir)
 
 /* ---- opening */
 
-static int lock_dir(struct spool *s, char *why_r, size_t why_cap)
+static int lock_dir(const char *dir, int *fd_r, char *why_r, size_t why_cap)
 {
     char path[4096];
-    if (mkdir(s->dir, 0700) < 0 && errno != EEXIST) {
-        snprintf(why_r, why_cap, "%s: %s: make the directory's parent, or choose another data_dir", s->dir,
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
+        snprintf(why_r, why_cap, "%s: %s: make the directory's parent, or choose another data_dir", dir,
                  strerror(errno));
         return -errno;
     }
-    snprintf(path, sizeof path, "%s/LOCK", s->dir);
-    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (s->lock_fd < 0) {
+    snprintf(path, sizeof path, "%s/LOCK", dir);
+    *fd_r = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*fd_r < 0) {
         snprintf(why_r, why_cap, "%s: %s: the daemon's user must own data_dir", path, strerror(errno));
         return -errno;
     }
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+    if (flock(*fd_r, LOCK_EX | LOCK_NB) < 0) {
         snprintf(why_r, why_cap, "%s is in use by another satcheld: stop it, or give this one a data_dir of its own",
-                 s->dir);
+                 dir);
         return -SATCHEL_EBUSY;
     }
     return 0;
@@ -79,9 +79,9 @@ static void replay_damaged(void *arg, uint64_t pos, uint64_t bytes)
 {
     struct replay *r = arg;
     log_error("spool.damaged",
-              "segment=%llu offset=%u bytes=%llu remedy=\"kept in %s/log/quarantine-*; see satchelctl "
+              "segment=%llu offset=%u bytes=%llu remedy=\"kept in %s/quarantine-*; see satchelctl "
               "spool check\"",
-              (unsigned long long)logpos_seg(pos), logpos_off(pos), (unsigned long long)bytes, r->s->dir);
+              (unsigned long long)logpos_seg(pos), logpos_off(pos), (unsigned long long)bytes, r->s->log_dir);
 }
 
 /* The port's calls come under q_lock, under which stop_threads also sets stop_committer: nothing is posted that is
@@ -200,8 +200,7 @@ static int open_matching(struct spool *s)
 
 static int recover(struct spool *s, char *why_r, size_t why_cap)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/log", s->dir);
+    const char *path = s->log_dir;
     int rc = disk_file_open(&s->disk, path, s->cfg.engine);
     if (rc == 0)
         rc = segread_open(&s->reclaim_reader, s->disk);
@@ -259,7 +258,11 @@ static struct spool *spool_new(const struct spool_config *cfg)
     s->cfg = *cfg;
     s->clock = clock_system();
     s->dir = strdup(cfg->dir);
-    s->lock_fd = -1;
+    if (cfg->log_dir)
+        s->log_dir = strdup(cfg->log_dir);
+    else if (asprintf(&s->log_dir, "%s/log", cfg->dir) < 0)
+        s->log_dir = NULL;
+    s->lock_fd = s->log_lock_fd = -1;
     s->to_committer.bell.fd = s->to_indexer.bell.fd = -1;
     pthread_mutex_init(&s->q_lock, NULL);
     pthread_mutex_init(&s->segs_lock, NULL);
@@ -274,7 +277,9 @@ int spool_open(struct spool **s_r, const struct spool_config *cfg, char *why_r, 
     if (!s)
         return -SATCHEL_ENOMEM;
     uint64_t t0 = clock_boot_us(s->clock);
-    int rc = lock_dir(s, why_r, why_cap);
+    int rc = lock_dir(s->dir, &s->lock_fd, why_r, why_cap);
+    if (rc == 0 && cfg->log_dir)
+        rc = lock_dir(s->log_dir, &s->log_lock_fd, why_r, why_cap);
     if (rc == 0 && ((rc = mailbox_init(&s->to_committer)) < 0 || (rc = mailbox_init(&s->to_indexer)) < 0))
         snprintf(why_r, why_cap, "eventfd: %s", satchel_strerror(rc));
     if (rc == 0)
@@ -325,11 +330,14 @@ void spool_close(struct spool **sp)
     mailbox_destroy(&s->to_indexer);
     if (s->lock_fd >= 0)
         close(s->lock_fd);
+    if (s->log_lock_fd >= 0)
+        close(s->log_lock_fd);
     pthread_mutex_destroy(&s->q_lock);
     pthread_mutex_destroy(&s->segs_lock);
     pthread_mutex_destroy(&s->doors_lock);
     free(s->segs);
     free(s->dir);
+    free(s->log_dir);
     free(s);
     *sp = NULL;
 }

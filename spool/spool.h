@@ -15,7 +15,8 @@ struct storage;
 struct copier;
 
 struct spool_config {
-    const char *dir; /* segments in dir/log, index in dir/index, lock file dir/LOCK */
+    const char *dir;     /* segments in dir/log, index in dir/index, lock file dir/LOCK */
+    const char *log_dir; /* NULL: dir/log.  Else a directory on another file system, with a LOCK beside the segments */
     enum disk_engine engine;
     struct seglog_config log;
     struct queue_config queue;

@@ -63,7 +63,8 @@ struct spool {
     struct spool_config cfg;
     const struct clock *clock;
     char *dir;
-    int lock_fd;
+    int lock_fd, log_lock_fd;
+    char *log_dir;
     struct disk *disk;
     struct seglog *log;
     struct index *index;
