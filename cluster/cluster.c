@@ -181,6 +181,7 @@ static void self_node(const struct cluster *c, struct map_node *self)
     put_name(self->name, sizeof self->name, cfg->node);
     put_name(self->address, sizeof self->address, cfg->address);
     put_name(self->zone, sizeof self->zone, cfg->zone);
+    self->shared = or_null(cfg->shared_dir) ? cfg->mount : (struct storage_id){{0}};
     put_name(self->pool, sizeof self->pool, cfg->pool && *cfg->pool ? cfg->pool : POOL_SHARED);
 }
 
@@ -196,6 +197,7 @@ static int open_node(struct cluster *c, const struct cmap *cached, struct node_c
     put_name(node->member.pool_default.name, sizeof node->member.pool_default.name, node->member.self.pool);
     node->mapper.cache_path = c->cache_path;
     node->cached = cached;
+    node->adopt.dir = or_null(c->cfg.shared_dir);
     struct node_env env = {.clock = &c->turn,
                            .rng = &c->rng,
                            .coord = c->coord,
@@ -243,6 +245,7 @@ static int open_loop(struct cluster *c)
     int rc = watch_fd(c, c->requests.bell.fd);
     rc = rc ? rc : watch_fd(c, c->coord->fd);
     rc = rc ? rc : watch_fd(c, c->peers->fd);
+    rc = rc || node_fd(c->node) < 0 ? rc : watch_fd(c, node_fd(c->node));
     return rc ? rc : watch_fd(c, c->storage->fd);
 }
 
@@ -329,7 +332,7 @@ static void cluster_sleep(struct cluster *c)
     wait = wait > LEAVE_POLL_US ? LEAVE_POLL_US : wait;
     bell_arm(&c->requests.bell);
     bool idle = mailbox_empty(&c->requests) && mailbox_empty(&c->calls);
-    if (!c->storage->ops->sleep(c->storage) || !idle)
+    if (!c->storage->ops->sleep(c->storage) || !node_sleep(c->node) || !idle)
         wait = 0;
     struct timespec ts = {(time_t)(wait / 1000000), (long)(wait % 1000000 * 1000)};
     epoll_pwait2(c->epoll, events, 8, &ts, NULL);

@@ -25,6 +25,8 @@ struct cluster_config {
     const char *etcd_ca, *etcd_cert, *etcd_key, *etcd_user, *etcd_password_file; /* "" or NULL: none */
     const char *listen, *address; /* of the peer port: where to bind; what others dial */
     const char *ca, *cert, *key;  /* PEM files of the links between nodes */
+    const char *shared_dir;  /* the log lies below it, on a file system that other nodes mount, too; "": it does not */
+    struct storage_id mount; /* its UUID (cluster/shared/mount.h) */
     const char *zone, *pool;
     uint32_t weight, lease_s;
     uint32_t copies, acks, shards; /* of a pool that this node is the first of */

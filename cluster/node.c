@@ -21,6 +21,7 @@ struct node {
     struct leader *leader;
     struct copies *copies;
     struct owner *owner;
+    struct adopt *adopt;    /* NULL: none */
     const struct cmap *map; /* the cores borrow it */
     uint64_t skew_at_us;
     bool doubt;
@@ -38,6 +39,7 @@ void node_config_init(struct node_config *cfg)
         .copies = copies_config_default,
         .owner = owner_config_default,
     };
+    adopt_config_init(&cfg->adopt);
     struct map_pool *pool = &cfg->member.pool_default;
     *pool = (struct map_pool){.copies = 3, .acks = 2, .shards = 64};
     memcpy(pool->name, POOL_SHARED, sizeof POOL_SHARED);
@@ -78,6 +80,8 @@ static void node_map_set(struct node *n, const struct cmap *now)
         n->env.mapped(n->env.arg, now);
     member_map(n->member, now);
     copies_map(n->copies, now);
+    if (n->adopt)
+        adopt_map(n->adopt, now);
     owner_map(n->owner, now);
     leader_map(n->leader, now);
     cmap_unref(before);
@@ -139,6 +143,17 @@ static void on_report(void *arg, uint32_t shard, uint64_t epoch, uint32_t member
 static void on_changed(void *arg)
 {
     mapper_refresh(((struct node *)arg)->mapper);
+}
+
+static void on_adopted(void *arg)
+{
+    owner_again(((struct node *)arg)->owner);
+}
+
+static bool on_may(void *arg, uint32_t shard)
+{
+    struct node *n = arg;
+    return !n->adopt || adopt_may(n->adopt, shard);
 }
 
 /* ---- peers */
@@ -264,6 +279,18 @@ int node_open(struct node **n_r, const struct node_config *cfg, const struct nod
     return rc;
 }
 
+static int open_adopt(struct node *n)
+{
+    const struct node_env *e = &n->env;
+    struct adopt_env adopt = {
+        .clock = e->clock, .storage = e->storage, .shard_of = on_shard_of, .ready = on_adopted, .arg = n};
+    if (!n->cfg.adopt.dir)
+        return 0;
+    n->cfg.adopt.self = n->cfg.member.self.storage;
+    n->cfg.adopt.mount = n->cfg.member.self.shared;
+    return adopt_open(&n->adopt, &n->cfg.adopt, &adopt);
+}
+
 int node_attach(struct node *n, struct peers *peers)
 {
     const struct node_env *e = &n->env;
@@ -287,8 +314,10 @@ int node_attach(struct node *n, struct peers *peers)
                               .gate = e->gate,
                               .report = on_report,
                               .changed = on_changed,
+                              .may = on_may,
                               .arg = n};
     rc = owner_open(&n->owner, &n->cfg.owner, &owner);
+    rc = rc ? rc : open_adopt(n);
     if (rc == 0 && n->map) {
         const struct cmap *cached = n->map;
         n->map = NULL;
@@ -303,6 +332,7 @@ void node_close(struct node **np)
     struct node *n = *np;
     if (!n)
         return;
+    adopt_close(&n->adopt);
     owner_close(&n->owner);
     copies_close(&n->copies);
     leader_close(&n->leader);
@@ -323,6 +353,8 @@ void node_tick(struct node *n)
     member_tick(n->member);
     mapper_tick(n->mapper);
     copies_tick(n->copies);
+    if (n->adopt)
+        adopt_tick(n->adopt);
     owner_tick(n->owner);
     leader_tick(n->leader);
     node_look_at_clocks(n, clock_boot_us(n->env.clock));
@@ -337,7 +369,18 @@ uint64_t node_next_us(const struct node *n)
 {
     uint64_t next = least(member_next_us(n->member), mapper_next_us(n->mapper));
     next = least(next, least(leader_next_us(n->leader), copies_next_us(n->copies)));
+    next = least(next, n->adopt ? adopt_next_us(n->adopt) : UINT64_MAX);
     return least(n->skew_at_us, least(next, owner_next_us(n->owner)));
+}
+
+int node_fd(const struct node *n)
+{
+    return n->adopt ? adopt_fd(n->adopt) : -1;
+}
+
+bool node_sleep(struct node *n)
+{
+    return !n->adopt || adopt_sleep(n->adopt);
 }
 
 static void on_handed_over(void *arg)
@@ -385,6 +428,8 @@ void node_info(struct node *n, struct node_info *info_r)
     leader_info(n->leader, &info_r->leader);
     owner_info(n->owner, &info_r->owner);
     copies_info(n->copies, &info_r->copies);
+    if (n->adopt)
+        adopt_info(n->adopt, &info_r->adopt);
     n->env.coord->ops->info(n->env.coord, &info_r->coord);
     n->env.storage->ops->stat(n->env.storage, &info_r->storage);
 }

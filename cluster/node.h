@@ -19,6 +19,7 @@
 #include "cluster/own/gate.h"
 #include "cluster/own/member.h"
 #include "cluster/own/owner.h"
+#include "cluster/shared/adopt.h"
 
 struct node;
 
@@ -28,6 +29,7 @@ struct node_config {
     struct leader_config leader;
     struct copies_config copies;
     struct owner_config owner;
+    struct adopt_config adopt; /* dir NULL: the log lies on a disk of its own */
     const struct cmap *cached; /* from the file, or NULL; borrowed during the call */
 };
 /* Presets of all parts; the caller fills in the identity (member.self and cluster). */
@@ -56,6 +58,9 @@ int node_attach(struct node *n, struct peers *peers);
 void node_close(struct node **n);
 void node_request(struct node *n, struct copy_request *r);
 void node_tick(struct node *n);
+/* Readable when the mail of dead nodes has news, after node_sleep said true; -1: there is no shared file system. */
+int node_fd(const struct node *n);
+bool node_sleep(struct node *n);
 uint64_t node_next_us(const struct node *n);
 /* Orderly stop: hand over, give the lease back; done once. */
 void node_leave(struct node *n, uint64_t wait_us, void (*done)(void *arg), void *arg);
@@ -74,6 +79,7 @@ struct node_info {
     struct leader_info leader;
     struct owner_info owner;
     struct copies_info copies;
+    struct adopt_info adopt;
     struct coord_info coord;
     struct storage_stat storage;
     int64_t map_rev;

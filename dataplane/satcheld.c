@@ -8,6 +8,7 @@
  * cluster, spool. Exit status: 0; 1 the
  * start or a thread failed; 2 usage; 78 (EX_CONFIG) the configuration was refused. */
 #include "cluster/cluster.h"
+#include "cluster/shared/mount.h"
 #include "ctl/admin.h"
 #include "ctl/version.h"
 #include "dataplane/conf/privileges.h"
@@ -22,6 +23,7 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -97,6 +99,8 @@ struct daemon {
     struct domains *domains;
     struct cluster *cluster; /* NULL: this node alone */
     char cluster_address[272];
+    char log_dir[PATH_MAX]; /* on the shared file system; empty: in data_dir */
+    struct storage_id mount;
     struct relay *relay;
     struct outlet *admin_outlet;
     struct admin *admin;
@@ -159,6 +163,21 @@ static void spool_settings(const struct settings *st, struct spool_config *cfg)
     cfg->max_message_bytes = st->smtp_max_message_bytes;
 }
 
+/* With a shared directory the segments lie there. */
+static int open_shared(struct daemon *d, struct spool_config *spool, char *why_r)
+{
+    const struct settings *st = &d->settings;
+    if (!st->cluster_shared_dir[0])
+        return 0;
+    if (!st->cluster_node[0]) {
+        snprintf(why_r, WHY_MAX, "cluster.shared_dir needs cluster.node: name this node");
+        return -SATCHEL_EINVAL;
+    }
+    int rc = mount_open(st->cluster_shared_dir, st->cluster_node, st->data_dir, &d->mount, d->log_dir, why_r);
+    spool->log_dir = d->log_dir;
+    return rc;
+}
+
 static int open_domains(struct daemon *d, char *why_r)
 {
     int rc = domains_open(&d->domains, d->settings.data_dir, why_r);
@@ -196,6 +215,8 @@ static int open_cluster(struct daemon *d, char *why_r)
         .ca = st->cluster_ca,
         .cert = st->cluster_cert,
         .key = st->cluster_key,
+        .shared_dir = st->cluster_shared_dir,
+        .mount = d->mount,
         .zone = st->cluster_zone,
         .pool = st->cluster_pool,
         .weight = st->cluster_weight,
@@ -363,6 +384,8 @@ static int daemon_open(struct daemon *d, char *why_r, const char **step_r)
         return rc;
     *step_r = "spool";
     spool_settings(&d->settings, &spool);
+    if ((rc = open_shared(d, &spool, why_r)) < 0)
+        return rc;
     if ((rc = spool_open(&d->spool, &spool, why_r, WHY_MAX)) < 0)
         return rc;
     *step_r = "domains";

@@ -287,13 +287,18 @@ void owner_synced(struct owner *o, uint32_t shard)
     owner_work(o, shard);
 }
 
+void owner_again(struct owner *o)
+{
+    owner_wake(o, 0);
+}
+
 /* ---- the tick */
 
 static void shard_step(struct owner *o, uint32_t i, uint64_t now)
 {
     struct own_shard *s = &o->shards[i];
     struct storage_id to;
-    if (s->state == OWNER_MERGING && s->merged && s->confirmed)
+    if (s->state == OWNER_MERGING && s->merged && s->confirmed && (!o->env.may || o->env.may(o->env.arg, i)))
         owner_enter(o, i, OWNER_OWNED);
     bool mine = s->state == OWNER_OWNED || (s->state == OWNER_MERGING && o->leaving);
     if (mine && now >= s->retry_us && handover_heir(o, i, &to)) {

@@ -54,6 +54,8 @@ struct owner_env {
     void (*report)(void *arg, uint32_t shard, uint64_t epoch, uint32_t members_hash, uint32_t synced);
     /* The map should be read again: we changed it. */
     void (*changed)(void *arg);
+    /* May a shard that is ours be delivered, as far as others decide (mail in the logs of dead members)?  NULL: yes. */
+    bool (*may)(void *arg, uint32_t shard);
     void *arg;
 };
 
@@ -67,6 +69,8 @@ void owner_lease(struct owner *o, bool leased);
 void owner_frame(struct owner *o, const struct storage_id *from, uint16_t type, struct slice payload);
 void owner_emptied(struct owner *o, uint32_t shard);
 void owner_synced(struct owner *o, uint32_t shard);
+/* What env.may said may have changed. */
+void owner_again(struct owner *o);
 void owner_tick(struct owner *o);
 uint64_t owner_next_us(const struct owner *o);
 /* Orderly stop: hands over what followers can take; done when nothing is ours any more, or after wait_us. */
