@@ -202,12 +202,18 @@ static bool letters_done(struct world *w, char *why_r, size_t cap)
     return true;
 }
 
+/* Only rotten copies are left, of one that was acknowledged (then it is excused) or of one that was not. */
+static bool hopeless(const struct world *w, const struct letter *l)
+{
+    return l->lost || (holders(w, l, false) && !holders(w, l, true));
+}
+
 /* A rotten copy, the last one, cannot be given to anybody: its storage is never empty. */
 static uint32_t lost(const struct world *w)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < w->letters.n; i++)
-        count += w->letters.all[i].lost;
+        count += hopeless(w, &w->letters.all[i]);
     return count;
 }
 
@@ -235,7 +241,7 @@ static uint32_t left(struct world *w, struct simnode *n)
     struct depot *d = w->stores[simnode_store(n)].depot;
     uint32_t count = 0;
     for (uint32_t i = 0; i < w->letters.n; i++)
-        count += !w->letters.all[i].lost && d->ops->has(d, &w->letters.all[i]) == DEPOT_LIVE;
+        count += !hopeless(w, &w->letters.all[i]) && d->ops->has(d, &w->letters.all[i]) == DEPOT_LIVE;
     return count;
 }
 

@@ -15,16 +15,18 @@ failed=0
 
 make -s build/tests/csim/csim || exit 1
 rm -rf "$out"
+base=$out/base # a picture of the sources: they may change meanwhile
+mkdir -p "$base/tests" "$base/build/tests"
+cp -a Makefile spool cluster "$base/"
+cp -a --parents $(git ls-files '*rules.mk') "$base/"
+cp -a tests/sim tests/csim "$base/tests/"
+cp -a build/spool build/cluster "$base/build/"
+cp -a build/tests/sim build/tests/csim "$base/build/tests/"
 printf '%-24s %-10s %s\n' mutation turns_red failure
-for patch in tests/csim/mutations/*.patch; do
+for patch in "$base"/tests/csim/mutations/*.patch; do
     name=$(basename "$patch" .patch)
     dir=$out/$name
-    mkdir -p "$dir/tests" "$dir/build/tests"
-    cp -a Makefile spool cluster "$dir/"
-    cp -a --parents $(git ls-files '*rules.mk') "$dir/"
-    cp -a tests/sim tests/csim "$dir/tests/"
-    cp -a build/spool build/cluster "$dir/build/"
-    cp -a build/tests/sim build/tests/csim "$dir/build/tests/"
+    cp -a "$base" "$dir"
     if ! patch -s -p1 -d "$dir" <"$patch" >"$dir/patch.log" 2>&1; then
         result=stale why="the patch no longer applies: $dir/patch.log"
     elif ! make -s -C "$dir" build/tests/csim/csim >"$dir/make.log" 2>&1; then
@@ -35,6 +37,7 @@ for patch in tests/csim/mutations/*.patch; do
         result=$(sed -n 's/^csim: \(seed\) \([0-9]*\).*/\1 \2/p' "$dir/csim.log" | head -1)
         why=$(sed -n 's/.*failed: \(.*\); replay:.*/\1/p' "$dir/csim.log" | head -1 | cut -c1-110)
     fi
+    rm -rf "$dir/build"
     case $result in
     seed*) passed=$((passed + 1)) ;;
     *) failed=$((failed + 1)) status=1 ;;

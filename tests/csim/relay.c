@@ -73,7 +73,9 @@ static void lane_connect(struct relay *r, uint32_t d)
         lane_release(r, d, between(&r->rng, RETRY_US / 2, RETRY_US));
         return;
     }
-    lane_enter(r, d, RELAY_DATA, between(&r->rng, 100, chance(&r->rng, 90) ? 5000 : 400000));
+    bool crawls = chance(&r->rng, 1); /* a primary that takes its time, perhaps longer than our lease */
+    uint64_t most = crawls ? 15 * SECOND_US : chance(&r->rng, 90) ? 5000 : 400000;
+    lane_enter(r, d, RELAY_DATA, between(&r->rng, crawls ? 3 * SECOND_US : 100, most));
 }
 
 /* The final dot: from here on the sink may have the message, whatever happens to us. */
