@@ -90,9 +90,12 @@ demo: deps-test
 unit_suites = $(foreach t,$(UNIT_SRC:tests/unit/%.c=%),$(1)$(t)=$(2)/tests/unit/$(t))
 HOUSE_SUITES := includes=tests/house/check_includes.py format=tests/house/check_format docs=tests/house/check_docs
 
+# Those that wait for servers of their own are left to `make test`.
+QUICK_SUITES = $(filter-out test_coord_http=% test_coord_etcd=%,$(call unit_suites,,$(BUILD)))
+
 .PHONY: check
 check: all unit $(SMTP_RUNNER)
-	$(Q)tests/run.py -j2 --seconds 120 $(HOUSE_SUITES) $(call unit_suites,,$(BUILD)) "smtp=$(SMTP_RUN)"
+	$(Q)tests/run.py -j2 --seconds 120 $(HOUSE_SUITES) $(QUICK_SUITES) "smtp=$(SMTP_RUN)"
 
 .PHONY: test
 test: deps-test
