@@ -85,8 +85,8 @@ static void on_merged(void *arg, uint32_t shard, int res)
     if (!s || s->state != OWNER_MERGING)
         return;
     if (res < 0)
-        log_warning("owner.merge", "shard=%u err=\"%s\" action=\"delivered all the same; duplicates are possible\"",
-                    shard, satchel_strerror(res));
+        log_info("owner.merge", "shard=%u err=\"some holders are not reached\" action=\"delivered all the same\"",
+                 shard);
     s->merged = true;
 }
 
@@ -149,13 +149,16 @@ void owner_back(struct owner *o, uint32_t shard, const char *why)
 
 /* ---- the map */
 
-static bool same_layout(const struct cmap *a, const struct cmap *b)
+/* Does every shard that there was have its old number? */
+static bool keeps_layout(const struct cmap *before, const struct cmap *now)
 {
-    if (!a || a->pools_n != b->pools_n || a->shards_n != b->shards_n)
+    if (!before || before->shards_n > now->shards_n)
         return false;
-    for (uint32_t i = 0; i < a->pools_n; i++)
-        if (a->pools[i].first != b->pools[i].first || strcmp(a->pools[i].name, b->pools[i].name) != 0)
+    for (uint32_t i = 0; i < before->pools_n; i++) {
+        const struct map_pool *old = &before->pools[i], *new = cmap_pool(now, slice_str(old->name));
+        if (!new || new->first != old->first || new->shards != old->shards)
             return false;
+    }
     return true;
 }
 
@@ -179,26 +182,34 @@ static void carry_over(struct owner *o, const struct cmap *map, struct own_shard
     }
 }
 
-/* Shards have other numbers: all gates are closed, and those that are ours begin anew. */
-static bool lay_out(struct owner *o, const struct cmap *map)
+/* Room for the map's shards.  Where they have other numbers than before, all gates are closed, and those that are ours
+ * begin anew. */
+static bool lay_out(struct owner *o, const struct cmap *map, bool same)
 {
-    struct own_shard *shards = calloc(map->shards_n + 1, sizeof *shards);
-    uint32_t *work = calloc(map->shards_n + 1, sizeof *work);
-    close_all(o);
+    uint32_t n = map->shards_n, kept = same ? o->shards_n : 0;
+    struct own_shard *shards = calloc(n + 1, sizeof *shards);
+    uint32_t *work = calloc(n + 1, sizeof *work);
+    if (!same)
+        close_all(o);
     if (!shards || !work) {
         free(shards);
         free(work);
-        log_error("owner.map", "shards=%u err=\"no memory\" action=\"nothing is delivered\"", map->shards_n);
+        log_error("owner.map", "shards=%u err=\"no memory\" action=\"this map is not used\"", n);
         return false;
     }
-    carry_over(o, map, shards);
+    if (same && kept)
+        memcpy(shards, o->shards, kept * sizeof *shards);
+    else
+        carry_over(o, map, shards);
+    o->work_n = same ? o->work_n : 0;
+    if (o->work_n)
+        memcpy(work, o->work, o->work_n * sizeof *work);
     free(o->shards);
     free(o->work);
     o->shards = shards;
     o->work = work;
-    o->shards_n = o->work_cap = map->shards_n;
-    o->work_n = 0;
-    for (uint32_t i = 0; i < o->shards_n; i++)
+    o->shards_n = o->work_cap = n;
+    for (uint32_t i = kept; i < n; i++)
         shards[i].turn = ++o->turns;
     return true;
 }
@@ -237,12 +248,13 @@ static void shard_mapped(struct owner *o, uint32_t i, const struct map_shard *be
 void owner_map(struct owner *o, const struct cmap *map)
 {
     const struct cmap *before = o->map;
-    bool same = same_layout(before, map);
-    if (!same && !lay_out(o, map))
+    bool same = keeps_layout(before, map);
+    uint32_t known = same ? o->shards_n : 0;
+    if ((!same || map->shards_n > known) && !lay_out(o, map, same))
         return;
     o->map = cmap_ref(map);
     for (uint32_t i = 0; i < map->shards_n; i++)
-        shard_mapped(o, i, same ? &before->shards[i] : NULL);
+        shard_mapped(o, i, i < known ? &before->shards[i] : NULL);
     cmap_unref(before);
     report_map(o);
     owner_wake(o, 0);

@@ -316,7 +316,7 @@ static void fake_free(struct fake_outlet *f)
 }
 
 /* How many items of the domain ended like this (ITEM_LIVE: are still there). */
-static uint32_t fake_count(struct fake_outlet *f, const char *domain, enum item_end end)
+static inline uint32_t fake_count(struct fake_outlet *f, const char *domain, enum item_end end)
 {
     uint32_t n = 0;
     pthread_mutex_lock(&f->lock);
@@ -327,7 +327,7 @@ static uint32_t fake_count(struct fake_outlet *f, const char *domain, enum item_
     return n;
 }
 
-static struct fake_msg fake_look(struct fake_outlet *f, uint32_t i)
+static inline struct fake_msg fake_look(struct fake_outlet *f, uint32_t i)
 {
     pthread_mutex_lock(&f->lock);
     struct fake_msg x = *f->msgs[i];
