@@ -79,6 +79,9 @@ void alog_again(struct alog *l);
 bool learn_pending(const struct adopt *a, const struct alog *l);
 /* true: there is more to do at once. */
 bool learn_step(struct adopt *a);
+/* What `from` knows to be final is live in `l`: a tombstone is made here that is owed to l's storage, so that it does
+ * not come from there when that is back.  false: too many are under way, ask again. */
+bool learn_tell(struct alog *l, struct alog *from, const struct census_entry *e);
 void learn_tick(struct adopt *a, uint64_t now);
 void learn_close(struct adopt *a);
 

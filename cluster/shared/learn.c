@@ -18,6 +18,7 @@ struct learn {
     bool asked; /* the reader or the storage has it */
     uint32_t tries;
     uint64_t retry_us;
+    struct storage_id live; /* where it is live, too; zero: nowhere */
     uint8_t owed[REC_COPYSET_MAX * 16];
     char domain[256];
 };
@@ -62,10 +63,12 @@ static void learn_merge(struct learn *n)
 
 static struct slice owed_else(struct learn *n, struct slice copyset)
 {
-    size_t out = 0;
+    size_t out = storage_id_zero(&n->live) ? 0 : 16;
+    memcpy(n->owed, n->live.b, out);
     for (size_t i = 0; i + 16 <= copyset.n && out < sizeof n->owed; i += 16) {
         const uint8_t *id = copyset.p + i;
-        if (memcmp(id, n->log->id.b, 16) == 0 || memcmp(id, n->log->a->cfg.self.b, 16) == 0)
+        if (memcmp(id, n->log->id.b, 16) == 0 || memcmp(id, n->log->a->cfg.self.b, 16) == 0 ||
+            memcmp(id, n->live.b, 16) == 0)
             continue;
         memcpy(n->owed + out, id, 16);
         out += 16;
@@ -91,7 +94,8 @@ static void learn_read(struct reader_job *j)
     learn_merge(n);
 }
 
-static bool learn_start(struct alog *l, const struct census_entry *e, struct slice domain)
+static bool learn_start(struct alog *l, const struct census_entry *e, struct slice domain,
+                        const struct storage_id *live)
 {
     struct adopt *a = l->a;
     struct learn *n = calloc(1, sizeof *n);
@@ -102,6 +106,7 @@ static bool learn_start(struct alog *l, const struct census_entry *e, struct sli
         return false;
     }
     n->log = l;
+    n->live = live ? *live : (struct storage_id){{0}};
     memcpy(n->domain, domain.p, domain.n);
     n->m.st = (struct storage_state){.id = e->id, .arrival_us = e->arrival_us, .domain = slice_str(n->domain)};
     *part = (struct reader_part){.pos = e->pos, .size = e->size, .head = true};
@@ -139,6 +144,11 @@ static uint32_t learns_n(const struct adopt *a)
     return n;
 }
 
+bool learn_tell(struct alog *l, struct alog *from, const struct census_entry *e)
+{
+    return learns_n(l->a) < LEARNS_MAX && learn_start(from, e, census_name(foreign_census(from->f), e->domain), &l->id);
+}
+
 bool learn_step(struct adopt *a)
 {
     uint32_t looks = LOOKS_MAX, room = learns_n(a);
@@ -152,7 +162,7 @@ bool learn_step(struct adopt *a)
             looks--;
             struct slice domain = census_name(c, e->domain);
             if (may_be_here(l, e, domain))
-                room -= learn_start(l, e, domain);
+                room -= learn_start(l, e, domain, NULL);
         }
         if (c && l->ends_at < census_ends_n(c))
             return room > 0;

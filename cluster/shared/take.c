@@ -243,17 +243,18 @@ static int item_add(struct batch *b, uint32_t entry)
     return 0;
 }
 
-static bool final_elsewhere(struct adopt *a, const struct alog *but, const struct msgid *id)
+/* Another dead node's log that knows its end; NULL: none. */
+static struct alog *final_elsewhere(const struct alog *l, const struct msgid *id, const struct census_entry **end_r)
 {
-    for (struct alog *l = a->logs; l; l = l->next) {
-        const struct census_entry *e = l != but && alog_open(l) ? census_find(foreign_census(l->f), id) : NULL;
-        if (e && e->flags & CENSUS_FINAL)
-            return true;
+    for (struct alog *k = l->a->logs; k; k = k->next) {
+        *end_r = k != l && alog_open(k) ? census_find(foreign_census(k->f), id) : NULL;
+        if (*end_r && (*end_r)->flags & CENSUS_FINAL && (*end_r)->domain != UINT32_MAX)
+            return k;
     }
-    return false;
+    return NULL;
 }
 
-/* The oldest of this log that is to be taken; NULL: none. */
+/* The oldest of this log that is to be taken; NULL: none, or not yet. */
 static struct census_entry *alog_head(struct alog *l)
 {
     struct census *c = foreign_census(l->f);
@@ -262,8 +263,12 @@ static struct census_entry *alog_head(struct alog *l)
         bool todo = e->flags & CENSUS_MSG && !(e->flags & (CENSUS_TAKEN | CENSUS_BAD | CENSUS_FINAL));
         if (!todo || !alog_ours(l, e))
             continue;
-        if (!final_elsewhere(l->a, l, &e->id))
+        const struct census_entry *end;
+        struct alog *knows = final_elsewhere(l, &e->id, &end);
+        if (!knows)
             return e;
+        if (!learn_tell(l, knows, end))
+            return NULL;
         alog_finish(l, e, CENSUS_TAKEN);
     }
     return NULL;

@@ -22,6 +22,7 @@ import crash  # noqa: E402,F401
 import cut  # noqa: E402,F401
 import pools  # noqa: E402,F401
 import refused  # noqa: E402,F401
+import shared  # noqa: E402,F401
 
 
 def run_one(number, s, stage):
