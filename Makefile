@@ -103,18 +103,18 @@ test: deps-test
 	$(Q)$(MAKE) --no-print-directory test-run
 
 .PHONY: test-programs
-test-programs: all unit $(SMTP_RUNNER) $(SIM_RUNNER)
+test-programs: all unit $(SMTP_RUNNER) $(SIM_RUNNER) $(CSIM_RUNNER)
 	$(Q)$(MAKE) --no-print-directory SAN=asan unit all
 	$(Q)$(MAKE) --no-print-directory SAN=tsan $(TSAN_TESTS:%=build-tsan/tests/unit/%)
 
 # Programs with several threads; the others have nothing to race.
-TSAN_TESTS := $(filter $(UNIT_SRC:tests/unit/%.c=%),test_spool test_transport test_relay test_domains test_admin test_mailbox)
+TSAN_TESTS := $(filter $(UNIT_SRC:tests/unit/%.c=%),test_spool test_transport test_relay test_domains test_admin test_mailbox test_storage test_gate)
 
 .PHONY: test-run
 test-run:
 	$(Q)tests/run.py --seconds 900 $(HOUSE_SUITES) lint=tests/house/check_lint $(call unit_suites,,$(BUILD)) \
 	    $(call unit_suites,asan-,build-asan) $(foreach t,$(TSAN_TESTS),'tsan-$(t)=TSAN_OPTIONS=suppressions=tests/tsan.supp build-tsan/tests/unit/$(t)') \
-	    "smtp=$(SMTP_RUN)" "sim=$(SIM_RUN)" "ledger=$(LEDGER_RUN)" "cluster=$(CLUSTER_RUN)"
+	    "smtp=$(SMTP_RUN)" "sim=$(SIM_RUN)" "csim=$(CSIM_RUN)" "ledger=$(LEDGER_RUN)" "cluster=$(CLUSTER_RUN)"
 
 .PHONY: lint
 lint:
