@@ -7,7 +7,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { BACK_US = 2000000, WORK_AGAIN_US = 500000 };
+enum { BACK_US = 2000000, WORK_AGAIN_US = 500000, LEAVE_IDLE_US = 200000 };
 
 const struct owner_config owner_config_default = {
     .merge_us = 2000000,
@@ -348,14 +348,25 @@ static void work_tick(struct owner *o, uint64_t now)
         owner_wake(o, now + WORK_AGAIN_US);
 }
 
-static bool leave_over(const struct owner *o, uint64_t now)
+/* Nobody can take the shard from us.  Others take it when our lease is given back: until then what the relay holds of
+ * it comes to its end, and is told. */
+static bool leave_closed(struct owner *o, uint32_t i)
 {
+    gate_grant(o->env.gate, i, false);
+    return gate_claims(o->env.gate, i) == 0;
+}
+
+static bool leave_over(struct owner *o, uint64_t now)
+{
+    bool over = true;
     if (!o->map || !o->leased || now >= o->leave_until_us)
         return true;
     for (uint32_t i = 0; i < o->shards_n; i++)
-        if (o->shards[i].state != OWNER_NOT_OURS && handover_possible(o, i))
-            return false;
-    return true;
+        if (o->shards[i].state != OWNER_NOT_OURS)
+            over = (handover_possible(o, i) ? false : leave_closed(o, i)) && over;
+    if (!over || !o->leave_idle_us)
+        o->leave_idle_us = now;
+    return over && now - o->leave_idle_us >= LEAVE_IDLE_US;
 }
 
 static void leave_tick(struct owner *o, uint64_t now)

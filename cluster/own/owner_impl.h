@@ -90,7 +90,7 @@ struct owner {
     int64_t drain_rev;
 
     bool leaving;
-    uint64_t leave_until_us;
+    uint64_t leave_until_us, leave_idle_us; /* the latter: nothing is held since */
     void (*left)(void *arg);
     void *left_arg;
 

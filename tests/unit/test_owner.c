@@ -842,6 +842,9 @@ static void leave_alone(void **state)
     give_map(h);
     owner_leave(h->o, 20 * SEC, on_left, h);
     run(h, 10 * MS);
+    assert_false(gate_may(h->gate, 2)); /* who takes over when the lease is back is told what came of the last claims */
+    assert_int_equal(h->left, 0);
+    run(h, SEC);
     assert_int_equal(h->left, 1);
 }
 
