@@ -5,6 +5,7 @@
 
 /* A fault so long before a delivery may still explain that it is the second: a lease, a silent link, a restart. */
 #define EXCUSE_US (25 * SECOND_US)
+#define KNOWN_US  (6 * SECOND_US)
 
 static uint32_t bits(uint32_t v)
 {
@@ -84,6 +85,32 @@ static bool faulty_history(const struct world *w)
     return w->plan.faults;
 }
 
+static const struct map_shard *shard_of(struct world *w, const struct letter *l)
+{
+    const struct cmap *m = simcoord_truth(w->coord);
+    struct slice domain = world_domain(w, l->domain);
+    uint32_t shard = m ? cmap_shard_of(m, world_pool_of(w, domain), domain) : UINT32_MAX;
+    return shard == UINT32_MAX ? NULL : &m->shards[shard];
+}
+
+/* A member of the shard whom the node has been linked with for a while knows the end, and has known it for a while:
+ * then the node must have asked before it delivered.  Not where disks are slow: asking has its time, too. */
+static const char *knower(struct world *w, struct simnode *n, const struct letter *l, uint64_t delivered_us)
+{
+    uint32_t self = w->stores[simnode_store(n)].node;
+    const struct map_shard *s = shard_of(w, l);
+    bool slow = strcmp(w->plan.name, "disks") == 0 || strcmp(w->plan.name, "storm") == 0;
+    for (uint32_t i = 0; i < w->plan.nodes && !slow && delivered_us + KNOWN_US < w->now_us; i++) {
+        struct depot *d = w->stores[simnode_store(w->nodes[i])].depot;
+        uint64_t linked = i == self ? UINT64_MAX : simnet_linked_us(w->net, self, i);
+        bool member = s && cmap_is_member(s, simnode_storage(w->nodes[i]));
+        if (member && linked < w->now_us - KNOWN_US && simnode_state(w->nodes[i]) == SIMNODE_RUNNING &&
+            d->ops->has(d, l) == DEPOT_FINAL)
+            return simnode_name(w->nodes[i]);
+    }
+    return NULL;
+}
+
 static void note_item(struct world *w, struct simnode *n, struct letter *l, uint32_t i)
 {
     struct letter_item *it = &l->items[i];
@@ -91,6 +118,10 @@ static void note_item(struct world *w, struct simnode *n, struct letter *l, uint
     if (it->sunk > 0) {
         w->letters.duplicates++;
         uint64_t since = it->last_us > EXCUSE_US ? it->last_us - EXCUSE_US : 0;
+        const char *who = knower(w, n, l, it->last_us);
+        if (who)
+            history_fail("letter %u item %u is delivered by %s again, and %s knew that it was", l->number, i,
+                         simnode_name(n), who);
         if (!faulty_history(w) || !world_faulty_since(w, since))
             history_fail("letter %u item %u is delivered by %s again, and nothing explains it", l->number, i,
                          simnode_name(n));

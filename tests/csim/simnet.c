@@ -487,6 +487,16 @@ struct peers *simnet_port(struct simnet *n, uint32_t node, const struct peer_hel
     return &p->peers;
 }
 
+uint64_t simnet_linked_us(struct simnet *n, uint32_t a, uint32_t b)
+{
+    int i = 0;
+    const struct link *l = link_of(n, a, b, &i);
+    if (l->end[0].state != END_UP || l->end[1].state != END_UP || l->cut_us[0] || l->cut_us[1] || n->mute_us[a] ||
+        n->mute_us[b])
+        return UINT64_MAX;
+    return l->end[0].since_us > l->end[1].since_us ? l->end[0].since_us : l->end[1].since_us;
+}
+
 /* ---- faults */
 
 void simnet_cut(struct simnet *n, uint32_t from, uint32_t to, bool cut)

@@ -14,6 +14,9 @@ void simnet_close(struct simnet **n);
 /* A node's end, for one life of it; ends with peers->ops->close.  app is copied. */
 struct peers *simnet_port(struct simnet *n, uint32_t node, const struct peer_hello *hello, const struct peers_app *app);
 
+/* Both ends see the link, and nothing holds it up: since when; UINT64_MAX: not so. */
+uint64_t simnet_linked_us(struct simnet *n, uint32_t a, uint32_t b);
+
 /* ---- faults */
 /* What `from` sends to `to` does not arrive. */
 void simnet_cut(struct simnet *n, uint32_t from, uint32_t to, bool cut);
