@@ -87,6 +87,8 @@ static void on_frame(void *arg, const struct storage_id *from, uint16_t type, st
     struct cluster *c = arg;
     if (type == FRAME_NOTICE)
         directory_refresh(c->directory);
+    else if (type == FRAME_BLOB_PUT || type == FRAME_BLOB_ACK || type == FRAME_BLOB_WANT)
+        blobs_frame(c, from, type, payload);
     else
         asks_frame(c, from, type, payload);
 }
@@ -271,6 +273,7 @@ static int open_parts(struct cluster *c, char *why_r)
     rc = rc ? rc : open_links(c, cached, &node.member.self, why_r);
     rc = rc ? rc : directory_open(&c->directory, &directory, c->coord, c->domains, c->clock, on_domains_changed, c);
     rc = rc ? rc : asks_open(c);
+    rc = rc ? rc : blobs_open(c);
     cmap_unref(cached);
     return rc ? rc : open_loop(c);
 }
@@ -319,7 +322,7 @@ int cluster_outlet(struct cluster *c, struct outlet *inner, struct outlet **o_r)
 static uint64_t cluster_next_us(struct cluster *c)
 {
     uint64_t next = node_next_us(c->node), more[] = {c->coord->ops->next_us(c->coord), c->peers->ops->next_us(c->peers),
-                                                     directory_next_us(c->directory)};
+                                                     directory_next_us(c->directory), blobs_next_us(c)};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         next = more[i] < next ? more[i] : next;
     return next;
@@ -354,6 +357,7 @@ static void cluster_turn(struct cluster *c)
     directory_tick(c->directory);
     changes_tick(c, false);
     asks_tick(c);
+    blobs_tick(c);
     if (c->import && node_map(c->node)) {
         c->import = false;
         directory_import(c->directory);
@@ -429,6 +433,7 @@ void cluster_close(struct cluster **cp)
         c->coord->ops->close(&c->coord);
     directory_close(&c->directory);
     asks_close(c);
+    blobs_close(c);
     node_close(&c->node);
     if (c->peers)
         c->peers->ops->close(&c->peers);

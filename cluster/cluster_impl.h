@@ -3,7 +3,8 @@
  *   cluster.c   open, the thread, close          copier.c   requests of the doors
  *   call.c      work handed to the thread        change.c   what operators change
  *   look.c      what other threads ask
- *   ask.c       the admin API of other nodes */
+ *   ask.c       the admin API of other nodes
+ *   recipients.c  lists of recipients */
 #pragma once
 #include "cluster/cluster.h"
 #include "cluster/domains/directory.h"
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 
 struct ask;
+struct blobs;
 
 struct cluster {
     struct cluster_config cfg;
@@ -55,6 +57,7 @@ struct cluster {
     const struct cmap *map;
 
     struct asks *asks;
+    struct blobs *blobs;
 };
 
 /* ---- copier.c */
@@ -95,3 +98,10 @@ void asks_close(struct cluster *c);
 void asks_frame(struct cluster *c, const struct storage_id *from, uint16_t type, struct slice payload);
 /* Answers that are ready go out; questions whose node went away end. */
 void asks_tick(struct cluster *c);
+
+/* ---- recipients.c */
+int blobs_open(struct cluster *c);
+void blobs_close(struct cluster *c);
+void blobs_frame(struct cluster *c, const struct storage_id *from, uint16_t type, struct slice payload);
+void blobs_tick(struct cluster *c);
+uint64_t blobs_next_us(const struct cluster *c);

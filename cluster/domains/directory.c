@@ -15,6 +15,9 @@ struct change {
     struct directory *d;
     enum directory_how how;
     struct domain dom;
+    bool lists_only; /* its list of recipients is changed, nothing else */
+    bool was_given;
+    char was[RECIPIENTS_HASH_MAX];
     struct domain *import; /* domains of one bucket, to be added where they are missing */
     size_t import_n;
     directory_done *done;
@@ -142,6 +145,25 @@ static void import_apply(const struct change *c, struct domain *doms, size_t *n)
             doms[(*n)++] = c->import[i];
 }
 
+static int lists_apply(const struct change *c, struct domain *dom, char *why_r)
+{
+    if (c->was_given && strcmp(c->was, dom->recipients) != 0) {
+        snprintf(why_r, WHY_MAX, "the list of %.180s was changed meanwhile: try again", dom->name);
+        return -SATCHEL_EBUSY;
+    }
+    memcpy(dom->recipients, c->dom.recipients, sizeof dom->recipients);
+    dom->recipients_n = c->dom.recipients_n;
+    return 0;
+}
+
+static void replace_apply(const struct change *c, struct domain *dom)
+{
+    struct domain old = *dom;
+    *dom = c->dom;
+    memcpy(dom->recipients, old.recipients, sizeof dom->recipients);
+    dom->recipients_n = old.recipients_n;
+}
+
 /* doms has room for one more, or for all that are imported. */
 static int change_apply(const struct change *c, struct domain *doms, size_t *n, char *why_r)
 {
@@ -164,8 +186,12 @@ static int change_apply(const struct change *c, struct domain *doms, size_t *n, 
         --*n;
         return 0;
     }
-    doms[at] = c->dom;
-    *n += !there;
+    if (c->lists_only)
+        return lists_apply(c, &doms[at], why_r);
+    if (there)
+        replace_apply(c, &doms[at]);
+    else
+        doms[(*n)++] = c->dom;
     return 0;
 }
 
@@ -231,15 +257,44 @@ static void change_start(struct change *c)
         change_end(c, res, satchel_strerror(res));
 }
 
-int directory_change(struct directory *d, enum directory_how how, const struct domain *dom, directory_done *done,
-                     void *arg)
+static struct change *change_new(struct directory *d, enum directory_how how, const struct domain *dom,
+                                 directory_done *done, void *arg)
 {
     struct change *c = calloc(1, sizeof *c);
     if (!c)
-        return -SATCHEL_ENOMEM;
+        return NULL;
     *c = (struct change){.next = d->changes, .d = d, .how = how, .dom = *dom, .done = done, .arg = arg};
     bucket_key(bucket_of(slice_str(dom->name)), c->key);
     d->changes = c;
+    return c;
+}
+
+int directory_change(struct directory *d, enum directory_how how, const struct domain *dom, directory_done *done,
+                     void *arg)
+{
+    struct change *c = change_new(d, how, dom, done, arg);
+    if (!c)
+        return -SATCHEL_ENOMEM;
+    change_start(c);
+    return 0;
+}
+
+int directory_recipients(struct directory *d, struct slice domain, const char *was, const char *hash, uint64_t n,
+                         directory_done *done, void *arg)
+{
+    struct domain dom;
+    char why[WHY_MAX];
+    int res = domain_init(&dom, domain, why);
+    if (res < 0)
+        return res;
+    snprintf(dom.recipients, sizeof dom.recipients, "%s", hash);
+    dom.recipients_n = n;
+    struct change *c = change_new(d, DIRECTORY_REPLACE, &dom, done, arg);
+    if (!c)
+        return -SATCHEL_ENOMEM;
+    c->lists_only = true;
+    c->was_given = was != NULL;
+    snprintf(c->was, sizeof c->was, "%s", was ? was : "");
     change_start(c);
     return 0;
 }

@@ -27,6 +27,10 @@ enum directory_how { DIRECTORY_ADD, DIRECTORY_REPLACE, DIRECTORY_REMOVE };
 /* dom is copied; for REMOVE only its name counts. */
 int directory_change(struct directory *d, enum directory_how how, const struct domain *dom, directory_done *done,
                      void *arg);
+/* Which list of recipients the domain has, hash "": none.  was: the list that this one replaces, -SATCHEL_EBUSY where
+ * the domain has another one meanwhile; NULL: whichever it has.  DIRECTORY_REPLACE leaves the list as it is. */
+int directory_recipients(struct directory *d, struct slice domain, const char *was, const char *hash, uint64_t n,
+                         directory_done *done, void *arg);
 /* Adds all domains of the registry that coordination does not have, a bucket at a time. */
 void directory_import(struct directory *d);
 /* Look now. */

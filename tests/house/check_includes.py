@@ -30,7 +30,7 @@ ROOMS = {
                      "cluster/link/", "cluster/map/", "cluster/copies/copies.h", "cluster/own/"],
     "cluster/shared/": ["spool/base/", "spool/format/", "spool/segment/", "spool/storage.h", "cluster/map/map.h",
                         "cluster/shared/"],
-    "cluster/domains/": ["spool/base/", "cluster/coord/coord.h", "cluster/domains/", "dataplane/conf/domains.h",
+    "cluster/domains/": ["spool/base/", "spool/format/", "cluster/coord/coord.h", "cluster/link/", "cluster/domains/", "dataplane/conf/domains.h",
                          "dataplane/conf/domains_json.h"],
     "cluster/": ["spool/", "cluster/", "dataplane/conf/domains.h"],
     "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "cluster/cluster.h", "ctl/"],

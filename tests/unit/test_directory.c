@@ -227,6 +227,39 @@ static void two_changes_of_one_bucket_at_once_both_happen(void **state)
     assert_non_null(served(&a, second.name));
 }
 
+static int set_list(struct place *p, const char *name, const char *was, const char *hash, uint64_t n)
+{
+    struct outcome o = {0};
+    assert_int_equal(directory_recipients(p->directory, slice_str(name), was, hash, n, on_done, &o), 0);
+    turns();
+    assert_true(o.over);
+    return o.res;
+}
+
+/* Who changes a domain that it read before another set the list does not bring the old list back. */
+static void a_list_is_changed_by_itself(void **state)
+{
+    static const char one[] = "00112233445566778899aabbccddeeff", two[] = "ffeeddccbbaa99887766554433221100";
+    (void)state;
+    struct domain dom = domain_named("example.com");
+    assert_int_equal(set_list(&a, "example.com", NULL, one, 3), -SATCHEL_ENOENT);
+    assert_int_equal(change(&a, DIRECTORY_ADD, &dom), 0);
+    assert_int_equal(set_list(&a, "example.com", NULL, one, 3), 0);
+    assert_string_equal(served(&b, "example.com")->recipients, one);
+    assert_int_equal(served(&b, "example.com")->recipients_n, 3);
+    dom.held = true;
+    assert_int_equal(change(&b, DIRECTORY_REPLACE, &dom), 0);
+    assert_true(served(&a, "example.com")->held);
+    assert_string_equal(served(&a, "example.com")->recipients, one);
+    assert_int_equal(set_list(&b, "example.com", one, two, 4), 0);
+    assert_int_equal(set_list(&a, "example.com", one, "", 0), -SATCHEL_EBUSY);
+    assert_string_equal(served(&a, "example.com")->recipients, two);
+    assert_true(served(&a, "example.com")->held);
+    assert_int_equal(set_list(&a, "EXAMPLE.com", NULL, "", 0), 0);
+    assert_string_equal(served(&b, "example.com")->recipients, "");
+    assert_int_equal(served(&b, "example.com")->recipients_n, 0);
+}
+
 /* A coordination that was wiped says nothing of the domains: they stay. */
 static void buckets_that_are_not_there_change_nothing(void **state)
 {
@@ -297,6 +330,7 @@ int main(void)
         T(a_domain_added_on_one_node_is_served_by_all),
         T(wrong_changes_are_refused),
         T(two_changes_of_one_bucket_at_once_both_happen),
+        T(a_list_is_changed_by_itself),
         T(buckets_that_are_not_there_change_nothing),
         T(a_node_brings_its_domains_along),
         T(a_damaged_bucket_leaves_what_was),
