@@ -4,6 +4,7 @@
  *   csim --seeds 1..3000               runs these histories on model storages; stops at the first that fails
  *   csim --seeds 1..200 --house        on the product's log, index and queue over simulated disks
  *   csim --seed 17 --trace             replays one
+ *   --house-seeds 1..200               after the others, these on real spools
  *   --go-on                            runs all, whatever fails
  *
  * Diagnostics: "csim: seed N (kind) failed: <what>; replay: ..." and exit code 1.  Last line: "N passed, N failed". */
@@ -16,11 +17,11 @@
 #include "tests/csim/world.h"
 
 struct options {
-    uint64_t first, last;
+    uint64_t first, last, house_first, house_last;
     bool verbose, go_on, house;
 };
 
-static struct options options = {.first = 1, .last = 0};
+static struct options options = {.first = 1, .last = 0, .house_first = 1, .house_last = 0};
 static const char *program = "csim";
 
 static void report(const char *what)
@@ -50,7 +51,8 @@ static void run_one(uint64_t seed, struct world_tally *tally)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: csim --seeds A..B | --seed N  [--model | --house] [--go-on] [--trace]\n");
+    fprintf(stderr,
+            "usage: csim --seeds A..B | --seed N  [--model | --house] [--house-seeds A..B] [--go-on] [--trace]\n");
     return 2;
 }
 
@@ -69,18 +71,33 @@ static bool parse(int argc, char **argv)
             o->house = false;
         else if (strcmp(a, "--seeds") == 0 && sscanf(v, "%lu..%lu", &o->first, &o->last) == 2)
             i++;
+        else if (strcmp(a, "--house-seeds") == 0 && sscanf(v, "%lu..%lu", &o->house_first, &o->house_last) == 2)
+            i++;
         else if (strcmp(a, "--seed") == 0 && sscanf(v, "%lu", &o->first) == 1 && (o->last = o->first, true))
             i++;
         else
             return false;
     }
-    return o->first <= o->last;
+    return o->first <= o->last || o->house_first <= o->house_last;
+}
+
+struct count {
+    uint64_t passed, failed;
+};
+
+static void run_seeds(uint64_t first, uint64_t last, struct world_tally *tally, struct count *c)
+{
+    for (uint64_t seed = first; seed <= last && (c->failed == 0 || options.go_on); seed++) {
+        run_one(seed, tally);
+        c->failed += history.failed;
+        c->passed += !history.failed;
+    }
 }
 
 int main(int argc, char **argv)
 {
     struct world_tally tally = {0};
-    uint64_t passed = 0, failed = 0;
+    struct count count = {0};
     program = argv[0];
     if (!parse(argc, argv))
         return usage();
@@ -89,13 +106,11 @@ int main(int argc, char **argv)
 #ifndef __SANITIZE_ADDRESS__
     signal(SIGSEGV, died);
 #endif
-    for (uint64_t seed = options.first; seed <= options.last && (failed == 0 || options.go_on); seed++) {
-        run_one(seed, &tally);
-        failed += history.failed;
-        passed += !history.failed;
-    }
+    run_seeds(options.first, options.last, &tally, &count);
+    options.house |= options.house_first <= options.house_last;
+    run_seeds(options.house_first, options.house_last, &tally, &count);
     printf("# %lu letters, %lu acknowledged, %lu lost with their disks, %lu delivered again, %lu turns\n",
            tally.letters, tally.acked, tally.lost, tally.duplicates, tally.turns);
-    printf("%lu passed, %lu failed\n", passed, failed);
-    return failed ? 1 : 0;
+    printf("%lu passed, %lu failed\n", count.passed, count.failed);
+    return count.failed ? 1 : 0;
 }

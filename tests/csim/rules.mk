@@ -12,14 +12,14 @@ $(CSIM): $(CSIM_OBJ) $(CSIM_HOUSE) $(CSIM_CLUSTER) $(CSIM_SPOOL)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
 
 CSIM_RUNNER := $(CSIM)
-CSIM_RUN := $(CSIM) --seeds 1..2000
+CSIM_RUN := $(CSIM) --seeds 1..1500 --house-seeds 1..300
 
 .PHONY: csim soak csim-mutations
 csim: $(CSIM)
 	$(Q)$(CSIM_RUN)
 
 soak: $(CSIM) $(SIM)
-	$(Q)$(CSIM) --seeds $(SEEDS)
+	$(Q)$(CSIM) --seeds $(SEEDS) --house-seeds $(SEEDS)
 	$(Q)$(SIM) --seeds $(SEEDS) --cuts 20
 
 csim-mutations:
