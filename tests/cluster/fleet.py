@@ -173,10 +173,11 @@ class Member(Node):
 class Cluster:
     """Nodes, etcd, and domains whose primary is one sink address."""
 
-    def __init__(self, house, names="abc", copies=3, acks=2, shards=12, etcd_members=1, settings=(), pools=()):
+    def __init__(self, house, names="abc", copies=3, acks=2, shards=12, etcd_members=1, settings=(),
+                 special=()):
         self.house = house
         self.certs = house.room("certs")
-        self.pools, self.spec = dict(pools), dict(settings)
+        self.special, self.spec = dict(special), dict(settings)  # special: settings of single nodes
         self.spec.update({"cluster.copies": copies, "cluster.acks": acks, "cluster.shards": shards})
         self.etcd = Etcd(house, etcd_members)
         self.sink_host, self.sink_port = wires.HUB if wires.have() else "127.0.0.1", free_port()
@@ -205,11 +206,9 @@ class Cluster:
         if p.returncode:
             raise Failed("cluster-certs: " + p.stderr.decode(errors="replace"))
 
-    def add(self, name, settings=()):
+    def add(self, name):
         """A node that is not started yet."""
-        own = dict(self.spec, **dict(settings))
-        if name in self.pools:
-            own["cluster.pool"] = self.pools[name]
+        own = dict(self.spec, **self.special.get(name, {}))
         self.nodes[name] = Member(self, name, len(self.nodes), own)
         return self.nodes[name]
 

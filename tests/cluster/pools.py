@@ -19,16 +19,15 @@ def owners(c, pool):
 
 @scenario()
 def dedicated_pool_lost_and_healed(stage):
-    c = stage.cluster(names="abcx", pools=(("x", "acme"),))
-    c["a"].do("cluster", "settings", "--pool", "acme", "--copies", "1", "--acks", "1", "--fallback", "shared")
-    c.settle()
+    own = {"cluster.pool": "acme", "cluster.copies": 1, "cluster.acks": 1, "cluster.shards": 4}
+    c = stage.cluster(names="abcx", special={"x": own})
     need(owners(c, "acme") == {"x"}, "the pool's shards are owned by %s" % owners(c, "acme"))
     c.serve(ACME, pool="acme")
     books = stage.books(c, "acme")
     sink = c.sink(["--delay", "5"])
     loads = [books.load(c["a"], "--domain", name, "--rate", 50, "-c", 1) for name in ACME]
     loads[0].wait_for(100)
-    c["x"].stop()  # with what it has; nobody else has a copy
+    c["x"].kill()  # with what it has; nobody else has a copy
     begin = time.monotonic()
     until("the shared pool takes over", lambda: owners(c, "acme") and "x" not in owners(c, "acme") and
           None not in owners(c, "acme"), LEASE_S + 15, 0.1)
@@ -42,4 +41,4 @@ def dedicated_pool_lost_and_healed(stage):
         load.wait_for(100, 60)
     books.sinks.append(sink.start())
     books.close(twice_most=0, order=True, seconds=120)
-    note("taken over %.1f s after it stopped" % took)
+    note("taken over %.1f s after the kill" % took)

@@ -6,5 +6,5 @@ cluster-quick: all
 	$(Q)$(CLUSTER_RUN)
 # every scenario, with large numbers: about a quarter of an hour
 cluster-full: all
-	$(Q)scripts/install-deps cluster
+	$(Q)scripts/install-deps test
 	$(Q)$(CLUSTER_RUN) --full
