@@ -192,6 +192,7 @@ static int open_node(struct cluster *c, const struct cmap *cached, struct node_c
     node_config_init(node);
     self_node(c, &node->member.self);
     node->member.ttl_s = c->cfg.lease_s;
+    node->member.in_memory = !c->cfg.etcd || !c->cfg.etcd[0];
     node->member.cluster = cached ? cached->cluster : (struct storage_id){{0}};
     node->member.pool_default.copies = c->cfg.copies;
     node->member.pool_default.acks = c->cfg.acks;

@@ -76,14 +76,14 @@ static void node_map_set(struct node *n, const struct cmap *now)
     const struct cmap *before = n->map;
     n->map = cmap_ref(now);
     map_peers(n, now);
-    if (n->env.mapped)
-        n->env.mapped(n->env.arg, now);
     member_map(n->member, now);
     copies_map(n->copies, now);
     if (n->adopt)
         adopt_map(n->adopt, now);
-    owner_map(n->owner, now);
+    owner_map(n->owner, now); /* closes what is not ours any more, before others count by the new map */
     leader_map(n->leader, now);
+    if (n->env.mapped)
+        n->env.mapped(n->env.arg, now);
     cmap_unref(before);
 }
 

@@ -29,6 +29,9 @@ static bool message_claim(struct admin_request *r, struct outlet_msg **m_r, enum
     if (res == -SATCHEL_ENOENT)
         *answered_r = admin_reply_error(r, MHD_HTTP_NOT_FOUND, "this message is not bagged here",
                                         "it was delivered, ended or deleted: search the log for its ID");
+    else if (res == -SATCHEL_EAGAIN)
+        *answered_r = admin_reply_error(r, MHD_HTTP_MISDIRECTED_REQUEST, "another node owns this message's bag now",
+                                        "try again in a moment: it is being handed over");
     else if (res == -SATCHEL_EBUSY)
         *answered_r = admin_reply_error(r, MHD_HTTP_CONFLICT, "this message is being delivered or moved right now",
                                         "try again in a moment, or hold its domain first");
