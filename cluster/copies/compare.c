@@ -429,6 +429,7 @@ void compare_close(struct copies *c)
     {
         struct merge_job *j = dlist_of(it, struct merge_job, link);
         dlist_del(it);
+        slots_del(&c->slots, j->token);
         free(j);
     }
     for (uint32_t i = 0; i < c->peers_n; i++)
