@@ -74,6 +74,8 @@ unit: $(UNIT)
 # ---- each kind of test, and the benchmark, brings its own rules
 include tests/smtp/rules.mk tests/sim/rules.mk tests/csim/rules.mk tests/ledger/rules.mk tests/cluster/rules.mk bench/rules.mk
 
+mutations: csim-mutations
+
 # ---- run it.  What is installed first changes what pkg-config says: hence a make of its own for the build
 .PHONY: run
 run:
@@ -147,12 +149,14 @@ clean:
 .PHONY: help
 help:
 	@echo "make run        install what is missing, build, start a node in the foreground (SMTP 127.0.0.1:2525)"
+	@echo "                NODES=3: etcd and three nodes of a cluster on loopback"
 	@echo "make demo       the whole story in a minute: primary down, mail bagged, primary back, bag drained"
 	@echo "make test       every test; ends in 'N passed, N failed'"
 	@echo "make check      the tests that take seconds"
 	@echo "make bench      Satchel and Postfix in pairs on this machine (QUICK=1: two minutes)"
-	@echo "make sim-soak   the simulated disk over many more seeds (SEEDS=1..100000)"
-	@echo "make mutations  breaks the spool on purpose and shows that the tests notice"
+	@echo "make bench-cluster  three nodes on this machine: copies, adoption, drain, repair (QUICK=1: two minutes)"
+	@echo "make soak       both simulators over many more seeds (SEEDS=1..100000)"
+	@echo "make mutations  breaks promises on purpose and shows that the simulators notice"
 	@echo "make cluster-full  clusters of real processes and etcd: all that can go wrong, with large numbers"
 	@echo "make lint       clang-format and clang-tidy"
 	@echo "make docs       writes the pages that are made from tables"
