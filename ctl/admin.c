@@ -39,6 +39,11 @@ static const struct route {
     {"DELETE", "/v1/domains/*", admin_domain_delete, false, ABOUT_NODE, true},
     {"POST", "/v1/domains/*/hold", admin_domain_hold, false, ABOUT_NODE, true},
     {"POST", "/v1/domains/*/release", admin_domain_release, false, ABOUT_NODE, true},
+    {"GET", "/v1/domains/*/recipients", admin_recipients_get, false, ABOUT_NODE, true},
+    {"PUT", "/v1/domains/*/recipients", admin_recipients_put, false, ABOUT_NODE, true},
+    {"DELETE", "/v1/domains/*/recipients", admin_recipients_delete, false, ABOUT_NODE, true},
+    {"POST", "/v1/domains/*/recipients/add", admin_recipients_add, false, ABOUT_NODE, true},
+    {"POST", "/v1/domains/*/recipients/remove", admin_recipients_remove, false, ABOUT_NODE, true},
     {"GET", "/v1/queue", admin_queue_get, false, ABOUT_BAG, false},
     {"DELETE", "/v1/queue", admin_queue_delete, false, ABOUT_BAG, false},
     {"POST", "/v1/queue/flush", admin_queue_flush, false, ABOUT_BAG, false},
@@ -142,7 +147,8 @@ static enum MHD_Result request_route(struct admin_request *r, const char *method
     if (!route)
         return admin_reply_error(r, MHD_HTTP_NOT_FOUND, "nothing is served at this path", "see docs/admin-api.md");
     if (r->body_too_big)
-        return admin_reply_error(r, MHD_HTTP_CONTENT_TOO_LARGE, "the request is too large", "send at most 256 KiB");
+        return admin_reply_error(r, MHD_HTTP_CONTENT_TOO_LARGE, "the request is too large",
+                                 "send at most 256 KiB; of a list of recipients 64 MiB");
     r->method = method;
     r->url = path;
     return request_answer(r, route);
@@ -152,7 +158,7 @@ static enum MHD_Result request_route(struct admin_request *r, const char *method
 
 static void request_body_add(struct admin_request *r, const char *data, size_t n)
 {
-    if (r->body_n + n > ADMIN_BODY_MAX) {
+    if (r->body_n + n > r->body_most) {
         r->body_too_big = true;
         return;
     }
@@ -167,6 +173,15 @@ static void request_body_add(struct admin_request *r, const char *data, size_t n
     body[r->body_n] = 0;
 }
 
+static size_t body_most(struct admin_request *r, const char *method, const char *path)
+{
+    bool other_method;
+    const struct route *route = r->trusted ? route_find(r, method, path, &other_method) : NULL;
+    bool list = route && (route->handle == admin_recipients_put || route->handle == admin_recipients_add ||
+                          route->handle == admin_recipients_remove);
+    return list ? RECIPIENTS_TEXT_MAX : ADMIN_BODY_MAX;
+}
+
 static enum MHD_Result request_handle(struct admin *a, struct MHD_Connection *c, bool trusted, const char *url,
                                       const char *method, const char *data, size_t *data_n, void **request)
 {
@@ -176,6 +191,7 @@ static enum MHD_Result request_handle(struct admin *a, struct MHD_Connection *c,
         if (!r)
             return MHD_NO;
         *r = (struct admin_request){.a = a, .c = c, .trusted = trusted};
+        r->body_most = body_most(r, method, url);
         *request = r;
         return MHD_YES;
     }

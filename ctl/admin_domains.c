@@ -147,7 +147,7 @@ enum MHD_Result admin_domains_get(struct admin_request *r)
     return admin_reply_json(r, MHD_HTTP_OK, json_pack("{so so}", "domains", list, "next", next));
 }
 
-static enum MHD_Result not_served(struct admin_request *r)
+enum MHD_Result admin_domain_not_served(struct admin_request *r)
 {
     char error[ADMIN_NAME_MAX + 32];
     snprintf(error, sizeof error, "%s is not served here", r->name);
@@ -163,7 +163,7 @@ enum MHD_Result admin_domain_get(struct admin_request *r)
     enum MHD_Result res =
         dom || st.messages > 0
             ? admin_reply_json(r, MHD_HTTP_OK, admin_domain_json(r->a, slice_str(dom ? dom->name : r->name), dom))
-            : not_served(r);
+            : admin_domain_not_served(r);
     domains_put(s);
     return res;
 }
@@ -177,7 +177,7 @@ static enum MHD_Result change_refused(struct admin_request *r, int res, const ch
         return admin_reply_error(r, MHD_HTTP_CONFLICT, why,
                                  "change it: satchelctl domain set NAME, or PUT; or remove it first");
     case -SATCHEL_ENOENT:
-        return not_served(r);
+        return admin_domain_not_served(r);
     case -SATCHEL_EINVAL:
         return admin_reply_error(r, MHD_HTTP_BAD_REQUEST, why, "correct the value and send it again");
     case -SATCHEL_EAGAIN:
@@ -230,18 +230,49 @@ static bool body_domain(struct admin_request *r, const char *name, struct domain
     return res == 0;
 }
 
+/* A new domain may name a list that is here already. */
+static bool list_is_here(struct admin_request *r, const struct domain *dom, enum MHD_Result *answered_r)
+{
+    if (!*dom->recipients || recipients_have(domains_recipients(r->a->deps.domains), dom->recipients))
+        return true;
+    *answered_r = admin_reply_error(r, MHD_HTTP_BAD_REQUEST, "recipients: there is no such list on this node",
+                                    "leave it out, then send the list: PUT /v1/domains/NAME/recipients");
+    return false;
+}
+
+/* The list stays as it is, named in the body or not: it is changed by itself. */
+static bool list_stays(struct admin_request *r, struct domain *dom, enum MHD_Result *answered_r)
+{
+    const struct domains_snapshot *s = domains_get(r->a->deps.domains);
+    const struct domain *now = domains_find(s, slice_str(dom->name));
+    bool same = !*dom->recipients || (now && strcmp(now->recipients, dom->recipients) == 0);
+    if (now) {
+        memcpy(dom->recipients, now->recipients, sizeof dom->recipients);
+        dom->recipients_n = now->recipients_n;
+    }
+    domains_put(s);
+    if (!same)
+        *answered_r = admin_reply_error(r, MHD_HTTP_CONFLICT, "recipients: the domain has another list now",
+                                        "leave it out, or change it: PUT /v1/domains/NAME/recipients");
+    return same;
+}
+
 enum MHD_Result admin_domains_post(struct admin_request *r)
 {
     struct domain dom;
     enum MHD_Result answered;
-    return body_domain(r, NULL, &dom, &answered) ? domain_change(r, &dom, false, "added") : answered;
+    if (!body_domain(r, NULL, &dom, &answered) || !list_is_here(r, &dom, &answered))
+        return answered;
+    return domain_change(r, &dom, false, "added");
 }
 
 enum MHD_Result admin_domain_put(struct admin_request *r)
 {
     struct domain dom;
     enum MHD_Result answered;
-    return body_domain(r, r->name, &dom, &answered) ? domain_change(r, &dom, true, "replaced") : answered;
+    if (!body_domain(r, r->name, &dom, &answered) || !list_stays(r, &dom, &answered))
+        return answered;
+    return domain_change(r, &dom, true, "replaced");
 }
 
 enum MHD_Result admin_domain_delete(struct admin_request *r)
@@ -269,7 +300,7 @@ static enum MHD_Result held_set(struct admin_request *r, bool held)
         dom = *found;
     domains_put(s);
     if (!found)
-        return not_served(r);
+        return admin_domain_not_served(r);
     dom.held = held;
     return domain_change(r, &dom, true, held ? "held" : "released");
 }

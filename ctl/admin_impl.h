@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define ADMIN_BODY_MAX (256u * 1024) /* of a request */
+#define ADMIN_BODY_MAX (256u * 1024) /* of a request; a list of recipients: RECIPIENTS_TEXT_MAX */
 #define ADMIN_NAME_MAX 256
 
 enum admin_rate { RATE_ACCEPTED, RATE_ACCEPTED_BYTES, RATE_DELIVERED, RATE_GROUPS, RATE_COUNT };
@@ -31,7 +31,7 @@ struct admin_request {
     bool trusted;              /* came through the socket */
     char name[ADMIN_NAME_MAX]; /* the part of the path that the route leaves open */
     char *body;                /* NUL-terminated, NULL: none */
-    size_t body_n;
+    size_t body_n, body_most;
     bool body_too_big;
 };
 
@@ -66,6 +66,11 @@ const struct admin_health_info *admin_health(struct admin *a, const struct spool
 
 admin_handler admin_metrics_get, admin_health_get, admin_status_get, admin_reload_post;
 
+/* ---- admin_gauges.c */
+
+/* Sets the gauges that are measured on demand; this node's part in the cluster as JSON, null: in none. */
+json_t *admin_gauges(struct admin *a);
+
 /* ---- admin_route.c */
 
 /* What a request is about says which node answers it. */
@@ -97,6 +102,13 @@ json_t *admin_domain_json(struct admin *a, struct slice name, const struct domai
 json_t *admin_domains_top(struct admin *a, size_t most);
 admin_handler admin_domains_get, admin_domains_post;
 admin_handler admin_domain_get, admin_domain_put, admin_domain_delete, admin_domain_hold, admin_domain_release;
+
+/* 404, with the remedy. */
+enum MHD_Result admin_domain_not_served(struct admin_request *r);
+
+/* ---- admin_recipients.c */
+admin_handler admin_recipients_get, admin_recipients_put, admin_recipients_delete;
+admin_handler admin_recipients_add, admin_recipients_remove;
 
 /* ---- admin_queue.c, admin_message.c */
 admin_handler admin_queue_get, admin_queue_delete, admin_queue_flush;

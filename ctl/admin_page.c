@@ -41,12 +41,36 @@ static void html_put(FILE *f, const char *text)
     }
 }
 
+static const char *text_at(const json_t *j, const char *key)
+{
+    const char *text = json_string_value(json_object_get(j, key));
+    return text ? text : "";
+}
+
+static void cluster_put(FILE *f, const json_t *part)
+{
+    if (!json_is_object(part))
+        return;
+    bool leased = json_is_true(json_object_get(part, "leased"));
+    fputs("<dt>cluster<dd>node ", f);
+    html_put(f, text_at(part, "node"));
+    fputs(", leader ", f);
+    html_put(f, *text_at(part, "leader") ? text_at(part, "leader") : "none");
+    fprintf(f, ", owns %" JSON_INTEGER_FORMAT " shards, ", json_integer_value(json_object_get(part, "owned")));
+    if (leased)
+        fprintf(f, "lease for %.1f s", json_number_value(json_object_get(part, "lease_s")));
+    else
+        fputs("<span class=bad>no lease: relays nothing</span>", f);
+    if (!json_is_true(json_object_get(part, "coordination_reachable")))
+        fputs(", <span class=bad>etcd cannot be reached</span>", f);
+}
+
 static void node_put(FILE *f, struct admin *a)
 {
     struct spool_info info;
     char age[HUMAN_MAX], room[HUMAN_MAX], bytes[HUMAN_MAX], oldest[HUMAN_MAX];
     double per_s[RATES_MAX];
-    spool_gauges(a->deps.spool);
+    json_t *part = admin_gauges(a);
     spool_info(a->deps.spool, &info);
     rates_read(a->rates, per_s);
     const struct admin_health_info *h = admin_health(a, &info);
@@ -55,6 +79,8 @@ static void node_put(FILE *f, struct admin *a)
     fprintf(f, "</h1><dl><dt>health<dd class=%s>%s", *h->remedy ? "bad" : "good", h->reason);
     if (*h->remedy)
         fprintf(f, " <small>(%s)</small>", h->remedy);
+    cluster_put(f, part);
+    json_decref(part);
     fprintf(f, "<dt>up<dd>%s, version %s", human_age(admin_age_s(a, a->deps.started_us), age), SATCHEL_VERSION);
     fprintf(f, "<dt>bagged<dd>%" PRIu64 " messages, %s, in %" PRIu64 " domains, the oldest %s",
             metric_read(M_QUEUE_MESSAGES), human_bytes(metric_read(M_QUEUE_BYTES), bytes), metric_read(M_QUEUE_DOMAINS),
@@ -63,12 +89,6 @@ static void node_put(FILE *f, struct admin *a)
             info.log.used_segments, info.log.spare_segments);
     fprintf(f, "<dt>last minute<dd>%.1f accepted/s, %.1f delivered/s<dt>sessions<dd>%" PRIu64 "</dl>",
             per_s[RATE_ACCEPTED], per_s[RATE_DELIVERED], metric_read(M_SMTP_SESSIONS));
-}
-
-static const char *text_at(const json_t *j, const char *key)
-{
-    const char *text = json_string_value(json_object_get(j, key));
-    return text ? text : "";
 }
 
 static void domain_put(FILE *f, const json_t *d)

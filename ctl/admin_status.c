@@ -46,7 +46,7 @@ enum MHD_Result admin_health_get(struct admin_request *r)
 
 enum MHD_Result admin_metrics_get(struct admin_request *r)
 {
-    spool_gauges(r->a->deps.spool);
+    json_decref(admin_gauges(r->a));
     size_t cap = metrics_text(NULL, 0) + 256; /* values may grow until the second time */
     char *text = malloc(cap);
     if (!text)
@@ -68,7 +68,7 @@ static json_t *spool_json(const struct spool_info *i)
                      "torn_bytes", (json_int_t)i->opened.torn_bytes, "index_rebuilt", i->index_rebuilt);
 }
 
-/* spool_gauges() was called. */
+/* admin_gauges() was called. */
 static json_t *queue_json(void)
 {
     return json_pack("{sI sI sI sI}", "messages", (json_int_t)metric_read(M_QUEUE_MESSAGES), "bytes",
@@ -111,18 +111,18 @@ enum MHD_Result admin_status_get(struct admin_request *r)
     enum MHD_Result answered;
     if (!admin_arg_number(r, "domains", STATUS_DOMAINS, STATUS_DOMAINS_MOST, &most, &answered))
         return answered;
-    spool_gauges(a->deps.spool);
+    json_t *part = admin_gauges(a);
     spool_info(a->deps.spool, &info);
     const struct admin_health_info *h = admin_health(a, &info);
-    return admin_reply_json(r, MHD_HTTP_OK,
-                            json_pack("{ss ss so sI sb ss ss ss so so so so sI sI so}", "node", a->hostname, "version",
-                                      SATCHEL_VERSION, "started", admin_json_time(a->deps.started_us), "uptime_s",
-                                      (json_int_t)admin_age_s(a, a->deps.started_us), "accepting",
-                                      h == &healths[HEALTH_OK], "health", h->word, "reason", h->reason, "remedy",
-                                      h->remedy, "spool", spool_json(&info), "queue", queue_json(), "rates",
-                                      rates_json(a), "counters", counters_json(), "sessions",
-                                      (json_int_t)metric_read(M_SMTP_SESSIONS), "domains_served",
-                                      (json_int_t)domains_served(a), "domains", admin_domains_top(a, most)));
+    return admin_reply_json(
+        r, MHD_HTTP_OK,
+        json_pack("{ss ss so sI sb ss ss ss so so so so sI sI so so}", "node", a->hostname, "version", SATCHEL_VERSION,
+                  "started", admin_json_time(a->deps.started_us), "uptime_s",
+                  (json_int_t)admin_age_s(a, a->deps.started_us), "accepting", h == &healths[HEALTH_OK], "health",
+                  h->word, "reason", h->reason, "remedy", h->remedy, "spool", spool_json(&info), "queue", queue_json(),
+                  "rates", rates_json(a), "counters", counters_json(), "sessions",
+                  (json_int_t)metric_read(M_SMTP_SESSIONS), "domains_served", (json_int_t)domains_served(a), "domains",
+                  admin_domains_top(a, most), "cluster", part));
 }
 
 enum MHD_Result admin_reload_post(struct admin_request *r)

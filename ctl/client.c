@@ -8,6 +8,8 @@
 
 enum { CONNECT_TIMEOUT_S = 5, CALL_TIMEOUT_S = 120, ANSWER_MAX_BYTES = 256 << 20 };
 
+static const char as_json[] = "Content-Type: application/json";
+
 struct client {
     CURL *curl;
     char *socket;
@@ -99,15 +101,15 @@ static int refused(long status, const struct answer *a, char *why_r)
     return status == 404 ? -SATCHEL_ENOENT : status == 409 ? -SATCHEL_EBUSY : -SATCHEL_EINVAL;
 }
 
-/* body: JSON text or NULL. The answer's text is the caller's to free, also after an error. */
-static int perform(struct client *c, const char *method, const char *path, const char *body, struct answer *a,
-                   char *why_r)
+/* body: text of the type or NULL. The answer's text is the caller's to free, also after an error. */
+static int perform(struct client *c, const char *method, const char *path, const char *type, const char *body,
+                   struct answer *a, char *why_r)
 {
     struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
     char *url = NULL;
     long status = 0;
     if (body)
-        headers = curl_slist_append(headers, "Content-Type: application/json");
+        headers = curl_slist_append(headers, type);
     if (!headers || asprintf(&url, "http://localhost%s", path) < 0)
         abort();
     a->curl = c->curl;
@@ -132,14 +134,12 @@ static int perform(struct client *c, const char *method, const char *path, const
     return res == 0 && status >= 300 ? refused(status, a, why_r) : res;
 }
 
-int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **answer_r,
-                char *why_r)
+static int call(struct client *c, const char *method, const char *path, const char *type, const char *body,
+                json_t **answer_r, char *why_r)
 {
     struct answer a = {0};
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     json_error_t err;
-    int res = perform(c, method, path, text, &a, why_r);
-    free(text);
+    int res = perform(c, method, path, type, body, &a, why_r);
     if (res == 0) {
         *answer_r = json_loadb(a.text ? a.text : "", a.n, 0, &err);
         if (!*answer_r) {
@@ -152,13 +152,28 @@ int client_call(struct client *c, const char *method, const char *path, const js
     return res;
 }
 
+int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **answer_r,
+                char *why_r)
+{
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    int res = call(c, method, path, as_json, text, answer_r, why_r);
+    free(text);
+    return res;
+}
+
+int client_send(struct client *c, const char *method, const char *path, const char *text, json_t **answer_r,
+                char *why_r)
+{
+    return call(c, method, path, "Content-Type: text/plain", text, answer_r, why_r);
+}
+
 int client_raw(struct client *c, const char *method, const char *path, const char *body, struct client_answer *answer_r,
                char *why_r)
 {
     struct answer a = {0};
     long status = 0;
     char *type = NULL;
-    int res = perform(c, method, path, body, &a, why_r);
+    int res = perform(c, method, path, as_json, body, &a, why_r);
     curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(c->curl, CURLINFO_CONTENT_TYPE, &type);
     if (status == 0) {
@@ -173,7 +188,7 @@ int client_raw(struct client *c, const char *method, const char *path, const cha
 int client_fetch(struct client *c, const char *path, FILE *out, char *why_r)
 {
     struct answer a = {.out = out};
-    int res = perform(c, "GET", path, NULL, &a, why_r);
+    int res = perform(c, "GET", path, as_json, NULL, &a, why_r);
     free(a.text);
     if (res == 0 && fflush(out) != 0) {
         snprintf(why_r, CLIENT_WHY_MAX, "cannot write: %s", satchel_strerror(errno));

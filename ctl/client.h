@@ -18,6 +18,9 @@ void client_close(struct client **c);
  * The answer is a new reference in *answer_r. */
 int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **answer_r,
                 char *why_r);
+/* The same with a text of lines as the body. */
+int client_send(struct client *c, const char *method, const char *path, const char *text, json_t **answer_r,
+                char *why_r);
 /* The answer's bytes as they come, to `out`; nothing is written for an error. */
 int client_fetch(struct client *c, const char *path, FILE *out, char *why_r);
 

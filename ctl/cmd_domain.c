@@ -121,6 +121,9 @@ static void domain_print(const json_t *dom)
                json_text(dom, "order"));
         if (json_count(dom, "max_message_bytes") > 0)
             printf("max message  %s\n", size_format(json_count(dom, "max_message_bytes"), text));
+        if (json_object_get(dom, "recipients"))
+            printf("recipients   %s: others are refused\n",
+                   human_count(json_count(json_object_get(dom, "recipients"), "count"), "listed recipient", a));
         if (json_is_true(json_object_get(dom, "held")))
             puts("held         yes: mail is accepted and not relayed; see `satchelctl domain release`");
     } else {

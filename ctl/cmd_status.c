@@ -68,6 +68,25 @@ void domains_table_print(const json_t *list)
     table_print(&t);
 }
 
+static void cluster_print(const json_t *part)
+{
+    if (!json_is_object(part))
+        return;
+    printf("cluster    node %s, leader %s, owns %" PRIu64 " shards", json_text(part, "node"),
+           *json_text(part, "leader") ? json_text(part, "leader") : "none", json_count(part, "owned"));
+    if (json_count(part, "adopting"))
+        printf(", adopting %" PRIu64, json_count(part, "adopting"));
+    if (json_count(part, "handing_over"))
+        printf(", handing over %" PRIu64, json_count(part, "handing_over"));
+    if (json_is_true(json_object_get(part, "leased")))
+        printf("; lease for %.1f s", json_number(part, "lease_s"));
+    else
+        printf("; no lease: relays nothing");
+    puts(json_is_true(json_object_get(part, "coordination_reachable")) ? "" : "; etcd cannot be reached");
+    if (*json_text(part, "refused"))
+        printf("           takes no part: %s\n", json_text(part, "refused"));
+}
+
 static void node_print(const json_t *s)
 {
     const json_t *spool = json_object_get(s, "spool"), *queue = json_object_get(s, "queue");
@@ -77,6 +96,7 @@ static void node_print(const json_t *s)
     printf("node       %s, satchel %s, up %s\n", json_text(s, "node"), json_text(s, "version"),
            human_age(json_number(s, "uptime_s"), a));
     printf("health     %s%s%s\n", json_text(s, "reason"), good ? "" : ": ", json_text(s, "remedy"));
+    cluster_print(json_object_get(s, "cluster"));
     printf("bagged     %s, %s, in %" PRIu64 " of %" PRIu64 " domains",
            human_count(json_count(queue, "messages"), "message", b), human_bytes(json_count(queue, "bytes"), a),
            json_count(queue, "domains"), json_count(s, "domains_served"));

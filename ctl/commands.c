@@ -12,6 +12,14 @@ static const struct ctl_option domain_options[] = {
     {0},
 };
 
+static const struct ctl_option recipients_options[] = {
+    {"set", "FILE", "The whole list: one recipient a line, an address or its local part; - for standard input"},
+    {"add", "ADDRESS", "Put on the list; more than once for several"},
+    {"remove", "ADDRESS", "Take off the list; more than once for several"},
+    {"clear", NULL, "No list any more: every recipient is taken"},
+    {0},
+};
+
 static const struct ctl_option status_options[] = {
     {"domains", "N", "Show at most N domains, the fullest first; 20"},
     {0},
@@ -86,6 +94,10 @@ const struct ctl_command ctl_commands[] = {
      "or the mail is deleted."},
     {"domain hold", "NAME", 1, 1, NULL, cmd_domain_hold, "Keep accepting, relay nothing", ""},
     {"domain release", "NAME", 1, 1, NULL, cmd_domain_release, "Relay again what was held", ""},
+    {"domain recipients", "NAME", 1, 1, recipients_options, cmd_domain_recipients, "For whom a domain takes mail",
+     "Without options prints the list. A recipient that is not on it is refused with 550 5.1.1; a domain without a\n"
+     "list takes everyone. Letters count alike in both cases. `user+` on the list stands for user and user+anything;\n"
+     "postmaster is always taken. In a file, lines that begin with # are skipped."},
     {"queue list", "[DOMAIN]", 0, 1, queue_list_options, cmd_queue_list, "Bagged messages, oldest first",
      "Of one domain, or of all. Starts at once whatever is bagged."},
     {"queue show", "ID", 1, 1, NULL, cmd_queue_show, "One message: envelope and the state of each recipient", ""},

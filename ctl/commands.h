@@ -56,6 +56,8 @@ __attribute__((format(printf, 1, 2))) int ctl_fail(const char *fmt, ...);
 __attribute__((format(printf, 2, 3))) int ctl_usage(const struct ctl *c, const char *fmt, ...);
 /* Calls the admin API; NULL: it is said why, return EXIT_FAILURE.  path is taken over and freed. */
 json_t *ctl_call(struct ctl *c, const char *method, char *path, const json_t *body);
+/* The same with a text as the body. */
+json_t *ctl_send(struct ctl *c, const char *method, char *path, const char *text);
 struct client *ctl_client(struct ctl *c);
 /* printf into new memory, with each %s percent-escaped before by the caller. */
 __attribute__((format(printf, 1, 2))) char *ctl_path(const char *fmt, ...);
@@ -73,6 +75,7 @@ int cmd_domain_list(struct ctl *c);
 int cmd_domain_remove(struct ctl *c);
 int cmd_domain_hold(struct ctl *c);
 int cmd_domain_release(struct ctl *c);
+int cmd_domain_recipients(struct ctl *c);
 int cmd_queue_list(struct ctl *c);
 int cmd_queue_show(struct ctl *c);
 int cmd_queue_view(struct ctl *c);

@@ -59,6 +59,16 @@ json_t *ctl_call(struct ctl *c, const char *method, char *path, const json_t *bo
     return answer;
 }
 
+json_t *ctl_send(struct ctl *c, const char *method, char *path, const char *text)
+{
+    char why[CLIENT_WHY_MAX];
+    json_t *answer = NULL;
+    if (client_send(ctl_client(c), method, path, text, &answer, why) < 0)
+        ctl_fail("%s", why);
+    free(path);
+    return answer;
+}
+
 char *ctl_path(const char *fmt, ...)
 {
     char *path;

@@ -450,15 +450,139 @@ static void tcp_serves_nothing_that_is_secret(void **state)
     assert_non_null(strstr(answer, "a.test"));
 }
 
+/* ---- lists of recipients */
+
+static json_t *send_list(const char *method, const char *path, const char *lines)
+{
+    char why[CLIENT_WHY_MAX];
+    json_t *answer = NULL;
+    if (client_send(node.client, method, path, lines, &answer, why) < 0)
+        fail_msg("%s %s: %s", method, path, why);
+    return answer;
+}
+
+static void list_refused(const char *method, const char *path, const char *lines, int res, const char *words)
+{
+    char why[CLIENT_WHY_MAX];
+    json_t *answer = NULL;
+    assert_int_equal(client_send(node.client, method, path, lines, &answer, why), res);
+    if (!strstr(why, words))
+        fail_msg("%s %s: %s", method, path, why);
+}
+
+/* The recipients of a page, "a b c"; " ..." behind them where there are more. */
+static const char *page(const char *path, char out_r[256])
+{
+    json_t *j = ask("GET", path, NULL), *one;
+    size_t i;
+    out_r[0] = 0;
+    json_array_foreach(json_object_get(j, "recipients"), i, one)
+    {
+        strcat(out_r, i ? " " : "");
+        strcat(out_r, json_string_value(one));
+    }
+    if (json_is_string(json_object_get(j, "next")))
+        strcat(out_r, " ...");
+    json_decref(j);
+    return out_r;
+}
+
+static void add_example(void)
+{
+    json_t *dom = json_pack("{ss s[s]}", "name", "example.com", "primaries", "127.0.0.1");
+    json_decref(ask("POST", "/v1/domains", dom));
+    json_decref(dom);
+}
+
+#define LIST "/v1/domains/example.com/recipients"
+
+static void a_list_is_set_changed_shown_and_cleared(void **state)
+{
+    char out[256];
+    (void)state;
+    list_refused("PUT", LIST, "bob\n", -SATCHEL_ENOENT, "not served here");
+    add_example();
+    assert_string_equal(page(LIST, out), "");
+    list_refused("POST", LIST "/add", "bob\n", -SATCHEL_EBUSY, "set a whole list first");
+    json_t *j = send_list("PUT", "/v1/domains/Example.COM/recipients", "bob\nAlice@example.com\n# x\ncarol\nbob\n");
+    assert_int_equal(json_integer_value(json_object_get(j, "count")), 3);
+    assert_int_equal(strlen(text(j, "list")), 32);
+    json_decref(j);
+    assert_string_equal(page(LIST, out), "alice@example.com bob@example.com carol@example.com");
+    assert_string_equal(page(LIST "?limit=2", out), "alice@example.com bob@example.com ...");
+    assert_string_equal(page(LIST "?limit=2&after=bob@example.com", out), "carol@example.com");
+    assert_string_equal(page(LIST "?after=b", out), "bob@example.com carol@example.com");
+    json_decref(send_list("POST", LIST "/add", "dave\nbob\n"));
+    json_decref(send_list("POST", LIST "/remove", "carol\nnobody\n"));
+    assert_string_equal(page(LIST, out), "alice@example.com bob@example.com dave@example.com");
+    j = ask("GET", "/v1/domains/example.com", NULL);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "recipients"), "count")), 3);
+    json_decref(j);
+    json_decref(ask("DELETE", LIST, NULL));
+    assert_string_equal(page(LIST, out), "");
+    j = ask("GET", "/v1/domains/example.com", NULL);
+    assert_null(json_object_get(j, "recipients"));
+    json_decref(j);
+}
+
+static void a_wrong_list_changes_nothing(void **state)
+{
+    char out[256], *large = malloc(RECIPIENTS_TEXT_MAX + 2);
+    (void)state;
+    add_example();
+    json_decref(send_list("PUT", LIST, "bob\n"));
+    list_refused("PUT", LIST, "bob\nmallory@other.example\n", -SATCHEL_EINVAL, "line 2: \"mallory@other.example\"");
+    list_refused("PUT", LIST, "# nobody\n\n", -SATCHEL_EINVAL, "--clear");
+    list_refused("POST", LIST "/remove", "bob\n", -SATCHEL_EINVAL, "--clear");
+    list_refused("POST", LIST "/add", "two words\n", -SATCHEL_EINVAL, "line 1");
+    refuses("GET", LIST "?after=two%20words", NULL, -SATCHEL_EINVAL, "after");
+    memset(large, 'x', RECIPIENTS_TEXT_MAX + 1);
+    large[RECIPIENTS_TEXT_MAX + 1] = 0;
+    list_refused("PUT", LIST, large, -SATCHEL_EINVAL, "64 MiB");
+    large[512 * 1024] = 0;
+    list_refused("PUT", "/v1/domains/example.com", large, -SATCHEL_EINVAL, "256 KiB");
+    free(large);
+    assert_string_equal(page(LIST, out), "bob@example.com");
+}
+
+/* Whoever changes a domain does not change its list by the way. */
+static void a_list_outlives_changes_of_its_domain(void **state)
+{
+#define OTHER_LIST "\"recipients\": {\"list\": \"00112233445566778899aabbccddeeff\", \"count\": 1}}"
+    char out[256];
+    (void)state;
+    add_example();
+    json_decref(send_list("PUT", LIST, "bob\n"));
+    json_t *dom = json_pack("{s[s] si}", "primaries", "127.0.0.1", "connections", 9);
+    json_decref(ask("PUT", "/v1/domains/example.com", dom));
+    json_decref(dom);
+    json_decref(ask("POST", "/v1/domains/example.com/hold", NULL));
+    assert_string_equal(page(LIST, out), "bob@example.com");
+    refuses("PUT", "/v1/domains/example.com", "{\"primaries\": [\"127.0.0.1\"], " OTHER_LIST, -SATCHEL_EBUSY,
+            "another list");
+    refuses("POST", "/v1/domains", "{\"name\": \"b.example\", \"primaries\": [\"127.0.0.1\"], " OTHER_LIST,
+            -SATCHEL_EINVAL, "no such list");
+    assert_string_equal(page(LIST, out), "bob@example.com");
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
     log_level_now = LOG_LEVEL_ERROR;
     const struct CMUnitTest tests[] = {
-        T(the_socket_is_for_its_owner),   T(domains_are_added_changed_removed), T(wrong_domains_are_refused),
-        T(the_list_of_domains_has_pages), T(messages_are_listed_in_pages),      T(a_message_is_shown_and_read),
-        T(messages_are_deleted),          T(the_node_says_how_it_is),           T(tcp_serves_nothing_that_is_secret),
+        T(the_socket_is_for_its_owner),
+        T(domains_are_added_changed_removed),
+        T(wrong_domains_are_refused),
+        T(the_list_of_domains_has_pages),
+        T(messages_are_listed_in_pages),
+        T(a_message_is_shown_and_read),
+        T(messages_are_deleted),
+        T(the_node_says_how_it_is),
+        T(tcp_serves_nothing_that_is_secret),
+        T(a_list_is_set_changed_shown_and_cleared),
+        T(a_wrong_list_changes_nothing),
+        T(a_list_outlives_changes_of_its_domain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
