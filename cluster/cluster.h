@@ -90,9 +90,9 @@ int cluster_repair_delay(struct cluster *c, uint32_t seconds, char *why_r);
 /* Domains live in coordination; the registry follows.  As domains_set and domains_remove. */
 int cluster_domain_set(struct cluster *c, const struct domain *dom, bool replace, char *why_r);
 int cluster_domain_remove(struct cluster *c, struct slice name, char *why_r);
-/* Which list of recipients a domain has, hash "": none.  This node has the list (domains_recipients); as many other
- * nodes as the domain's mail has acks get it on disk before the domain names it.  was: the list that it replaces, NULL:
- * whichever; -SATCHEL_EBUSY: the domain has another one meanwhile. */
+/* Which list of recipients a domain has, hash "": none.  This node has the list (domains_recipients); before the domain
+ * names it, it lies on as many storages as the domain's mail has acks, on two at least where another node lives.  was:
+ * the list that it replaces, NULL: whichever; -SATCHEL_EBUSY: the domain has another one meanwhile. */
 int cluster_recipients_set(struct cluster *c, struct slice domain, const char *was, const char *hash, uint64_t n,
                            char *why_r);
 

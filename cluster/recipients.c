@@ -285,12 +285,13 @@ static void set_pushed(void *arg, int res, const char *why)
         set_name(s);
 }
 
-/* How many storages have synced a message of the domain before its 250: a list deserves as many. */
-static size_t acks_of(struct cluster *c, struct slice domain)
+/* A list lies on as many storages as a message of the domain before its 250, this one among them; on two at least. */
+static size_t others_least(struct cluster *c, struct slice domain)
 {
     const struct cmap *map = node_map(c->node);
     uint32_t shard = map ? cluster_shard_of(c, map, domain) : UINT32_MAX;
-    return shard == UINT32_MAX ? 1 : cmap_shard_pool(map, &map->shards[shard])->acks;
+    uint32_t acks = shard == UINT32_MAX ? 2 : cmap_shard_pool(map, &map->shards[shard])->acks;
+    return acks > 2 ? acks - 1 : 1;
 }
 
 static void set_run(struct cluster *c, struct call *call)
@@ -303,7 +304,7 @@ static void set_run(struct cluster *c, struct call *call)
         return;
     }
     size_t n = other_nodes(c, nodes, true);
-    int res = lists_push(c->blobs->lists, s->hash, nodes, n, acks_of(c, slice_str(s->domain)), set_pushed, s);
+    int res = lists_push(c->blobs->lists, s->hash, nodes, n, others_least(c, slice_str(s->domain)), set_pushed, s);
     if (res < 0)
         call_end(call, res, satchel_strerror(res));
 }

@@ -3,8 +3,9 @@
 
 usage: tests/cluster/run.py [--build DIR] [--full] [--keep] [--list] [NAME ...]
 
-Scenarios are the functions below planned.py, crash.py, cut.py, pools.py and refused.py that are marked with @scenario;
-the quick ones run in `make test`, all of them with --full (`make cluster-full`).  NAME picks some.  Output is TAP.
+Scenarios are the functions of planned.py, crash.py, cut.py, pools.py, recipients.py, refused.py and shared.py that are
+marked with @scenario; the quick ones run in `make test`, all of them with --full (`make cluster-full`).  NAME picks
+some.  Output is TAP.
 """
 import argparse
 import os
@@ -21,6 +22,7 @@ import planned  # noqa: E402,F401
 import crash  # noqa: E402,F401
 import cut  # noqa: E402,F401
 import pools  # noqa: E402,F401
+import recipients  # noqa: E402,F401
 import refused  # noqa: E402,F401
 import shared  # noqa: E402,F401
 
