@@ -13,8 +13,8 @@
  *   SETTLED, FORGET   u32 n | n * id
  *   WANT       u64 token | u32 n | n * id                             answer: PUTs (or STATEs) with the token, SYNC_END
  *   SUMS       u8 reply | u64 token | u32 n | n * (shard | u64 count | u64 digest)
- *              reply: n * (u64 count | u64 digest) | n * u8: 1: a member by the map of who answers, and keeps what it has
- *   BAGS       u8 reply | u64 token | shard | name after | [reply: u8 more | u32 n | n * (name | u64 count | u64
+ *              reply: n * (u64 count | u64 digest) | n * u8: 1: a member by the map of who answers, and keeps what it
+ * has BAGS       u8 reply | u64 token | shard | name after | [reply: u8 more | u32 n | n * (name | u64 count | u64
  * digest)] WINDOWS    u8 reply | u64 token | name domain | cursor | [reply: u8 more | u16 n | n * window] cursor: u16
  * length | bytes that only its maker reads window: u64 arrival | id (its last entry) | u32 count | u64 digest | cursor
  * behind it IDS        u8 kind | u64 token | name domain | IDS_ASK: cursor, u32 count; IDS_LIST, IDS_OFFER...: u32 n |

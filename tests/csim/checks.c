@@ -111,6 +111,11 @@ static const char *knower(struct world *w, struct simnode *n, const struct lette
     return NULL;
 }
 
+void check_claim(struct world *w, struct simnode *n, struct letter *l)
+{
+    l->known = l->items[0].sunk ? knower(w, n, l, l->items[0].last_us) : NULL;
+}
+
 static void note_item(struct world *w, struct simnode *n, struct letter *l, uint32_t i)
 {
     struct letter_item *it = &l->items[i];
@@ -118,10 +123,9 @@ static void note_item(struct world *w, struct simnode *n, struct letter *l, uint
     if (it->sunk > 0) {
         w->letters.duplicates++;
         uint64_t since = it->last_us > EXCUSE_US ? it->last_us - EXCUSE_US : 0;
-        const char *who = knower(w, n, l, it->last_us);
-        if (who)
+        if (l->known)
             history_fail("letter %u item %u is delivered by %s again, and %s knew that it was", l->number, i,
-                         simnode_name(n), who);
+                         simnode_name(n), l->known);
         if (!faulty_history(w) || !world_faulty_since(w, since))
             history_fail("letter %u item %u is delivered by %s again, and nothing explains it", l->number, i,
                          simnode_name(n));

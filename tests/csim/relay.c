@@ -45,6 +45,7 @@ static void lane_claim(struct relay *r, uint32_t d)
     }
     l->letter = letters_find(&r->w->letters, &l->msg->id);
     trace("n%u claims letter %u", r->node, l->letter->number);
+    check_claim(r->w, r->w->nodes[r->node], l->letter);
     lane_enter(r, d, RELAY_CONNECT, between(&r->rng, 50, chance(&r->rng, 80) ? 500 : 20000));
 }
 
