@@ -237,7 +237,7 @@ static void a_list_is_there_after_a_restart(void **state)
 static void a_damaged_file_is_refused(void **state)
 {
     struct recipients *r;
-    struct recipients_text t = parsed("alice\nbob\ncarol\ndave\n");
+    struct recipients_text t = parsed("alice\nbob\ncarol\ndave\n"), none;
     char hash[RECIPIENTS_HASH_MAX], path[128];
     uint8_t *packed;
     size_t n;
@@ -264,7 +264,7 @@ static void a_damaged_file_is_refused(void **state)
         assert_int_equal(truncate(path, (off_t)i), 0);
         assert_int_equal(recipients_open(&r, dir), 0);
         assert_false(recipients_have(r, hash));
-        assert_int_equal(recipients_read(r, hash, &t, why), -SATCHEL_EDAMAGED);
+        assert_int_equal(recipients_read(r, hash, &none, why), -SATCHEL_EDAMAGED);
         assert_non_null(strstr(why, hash));
         recipients_close(&r);
         int fd = open(path, O_WRONLY | O_TRUNC);
@@ -272,6 +272,7 @@ static void a_damaged_file_is_refused(void **state)
         close(fd);
     }
     free(packed);
+    recipients_text_free(&t);
 }
 
 static void what_a_peer_sends_is_checked(void **state)
