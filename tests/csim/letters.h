@@ -28,6 +28,7 @@ struct letter {
     bool failed;       /* the client was told no, or gave up waiting */
     uint32_t puts_off; /* how often the sink will put it off */
     uint32_t stored;   /* bit s: storage s has had all of it durable */
+    bool unowned;      /* its owner did not have it when it was acknowledged */
     bool unreached;    /* for a time no machine with a copy was on */
     const char *known; /* who knew of its end when it was claimed again; NULL: nobody that we know of */
     bool lost;         /* excused: enough storages were wiped */
