@@ -31,8 +31,9 @@ static void copied_settled(struct copy_request *r, int res)
 /* The request lies behind the meta, which is complete. */
 static struct copied *copied_of(struct spool_append *a)
 {
-    uintptr_t at = (uintptr_t)(a->meta + a->e.rec.meta.n), align = _Alignof(struct copied);
-    return (struct copied *)((at + align - 1) / align * align);
+    uint8_t *end = a->meta + a->e.rec.meta.n;
+    size_t past = (uintptr_t)end % _Alignof(struct copied);
+    return (struct copied *)(end + (past ? _Alignof(struct copied) - past : 0));
 }
 
 static void copied_post(struct spool *s, struct spool_append *a)

@@ -313,7 +313,7 @@ static void append_with_body(struct intake_txn *t, struct spool_append *a, struc
 }
 
 /* A record about envelope i that is no MSG.  The copier has to know whose it is; here the ID tells. */
-static struct spool_append *append_part(struct intake_txn *t, uint32_t i, enum rec_type type, struct wire_wr *w_r)
+static struct spool_append *append_part(const struct intake_txn *t, uint32_t i, enum rec_type type, struct wire_wr *w_r)
 {
     struct spool *s = t->door->s;
     struct slice domain = t->envs[i].domain;
@@ -329,7 +329,7 @@ static struct spool_append *append_part(struct intake_txn *t, uint32_t i, enum r
     return a;
 }
 
-static struct spool_append *append_chunk(struct intake_txn *t, uint32_t i, uint32_t index)
+static struct spool_append *append_chunk(const struct intake_txn *t, uint32_t i, uint32_t index)
 {
     uint8_t v[4];
     struct wire_wr w, value = wire_wr(v, sizeof v);
@@ -342,24 +342,24 @@ static struct spool_append *append_chunk(struct intake_txn *t, uint32_t i, uint3
     return a;
 }
 
-/* Sends `made` (one record an envelope, NULL: none could be made) with the body that was gathered. */
-static int body_send(struct intake_txn *t, struct spool_append **made, bool final)
+/* Sends `made` (n records, one an envelope, NULL: none could be made) with the body that was gathered. */
+static int body_send(struct intake_txn *t, struct spool_append **made, uint32_t n, bool final)
 {
     uint64_t sum = 0;
     struct body *b = t->body;
     int rc = body_seal(b, &sum);
-    for (uint32_t i = 0; i < t->envs_n; i++)
+    for (uint32_t i = 0; i < n; i++)
         if (!made[i])
             rc = -SATCHEL_ENOMEM;
     if (rc < 0) {
-        for (uint32_t i = 0; i < t->envs_n; i++)
+        for (uint32_t i = 0; i < n; i++)
             append_free(made[i]);
         return rc;
     }
     t->body = NULL;
     b->final = final;
-    b->users = t->envs_n;
-    for (uint32_t i = 0; i < t->envs_n; i++)
+    b->users = n;
+    for (uint32_t i = 0; i < n; i++)
         append_with_body(t, made[i], b, sum);
     return 0;
 }
@@ -367,9 +367,10 @@ static int body_send(struct intake_txn *t, struct spool_append **made, bool fina
 static int txn_spill(struct intake_txn *t)
 {
     struct spool_append *made[STATE_ITEMS_MAX];
-    for (uint32_t i = 0; i < t->envs_n; i++)
+    uint32_t n = t->envs_n;
+    for (uint32_t i = 0; i < n; i++)
         made[i] = append_chunk(t, i, t->chunks);
-    int rc = body_send(t, made, false);
+    int rc = body_send(t, made, n, false);
     if (rc == 0) {
         t->chunks++;
         t->chunks_under_way++;
@@ -432,9 +433,10 @@ static int door_commit(struct intake_txn *t, intake_done *done, void *arg)
     if (!t->body && !(t->body = body_new(t)))
         return -SATCHEL_ENOMEM;
     struct spool_append *made[STATE_ITEMS_MAX];
-    for (uint32_t i = 0; i < t->envs_n; i++)
+    uint32_t n = t->envs_n;
+    for (uint32_t i = 0; i < n; i++)
         made[i] = txn_msg(t, i);
-    int rc = body_send(t, made, true);
+    int rc = body_send(t, made, n, true);
     if (rc < 0)
         return rc;
     t->committed = true;

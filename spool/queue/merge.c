@@ -43,6 +43,7 @@ static int merge_live(struct queue *q, struct slice domain, const struct entry *
     o->kills = &kills;
     if (res == 0 && (res = finish_start(q, o)) != 0)
         queue_unclaim(q, &o->at.id);
+    o->kills = NULL;
     free(kills.pos);
     return res;
 }
@@ -61,7 +62,9 @@ static int merge_unknown(struct queue *q, const struct storage_state *st, struct
         return -SATCHEL_EINVAL;
     o->domain = st->domain;
     o->kills = &none;
-    return finish_start(q, o);
+    res = finish_start(q, o);
+    o->kills = NULL;
+    return res;
 }
 
 int queue_merge(struct queue *q, const struct storage_state *st, queue_merged *done, void *arg)
