@@ -156,21 +156,29 @@ static enum MHD_Result request_route(struct admin_request *r, const char *method
 
 /* ---- requests, as libmicrohttpd hands them over: once to begin, then pieces of the body, then once to answer */
 
+/* Room for n bytes more and the NUL, at least twice what there was. */
+static bool body_grow(struct admin_request *r, size_t n)
+{
+    size_t need = r->body_n + n + 1, cap = r->body_cap * 2 > need ? r->body_cap * 2 : need;
+    if (need <= r->body_cap)
+        return true;
+    char *body = realloc(r->body, cap);
+    if (!body)
+        return false;
+    r->body = body;
+    r->body_cap = cap;
+    return true;
+}
+
 static void request_body_add(struct admin_request *r, const char *data, size_t n)
 {
-    if (r->body_n + n > r->body_most) {
+    if (r->body_n + n > r->body_most || !body_grow(r, n)) {
         r->body_too_big = true;
         return;
     }
-    char *body = realloc(r->body, r->body_n + n + 1);
-    if (!body) {
-        r->body_too_big = true;
-        return;
-    }
-    memcpy(body + r->body_n, data, n);
-    r->body = body;
+    memcpy(r->body + r->body_n, data, n);
     r->body_n += n;
-    body[r->body_n] = 0;
+    r->body[r->body_n] = 0;
 }
 
 static size_t body_most(struct admin_request *r, const char *method, const char *path)

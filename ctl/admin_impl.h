@@ -31,7 +31,7 @@ struct admin_request {
     bool trusted;              /* came through the socket */
     char name[ADMIN_NAME_MAX]; /* the part of the path that the route leaves open */
     char *body;                /* NUL-terminated, NULL: none */
-    size_t body_n, body_most;
+    size_t body_n, body_cap, body_most;
     bool body_too_big;
 };
 

@@ -5,8 +5,10 @@
 #include "spool/base/log.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -336,6 +338,67 @@ static void what_no_domain_names_goes_after_an_hour(void **state)
     recipients_text_free(&u);
 }
 
+/* ---- threads */
+
+struct racing {
+    struct recipients *r;
+    atomic_bool stop;
+    char hash[4][RECIPIENTS_HASH_MAX];
+};
+
+/* A list is whole or not there, whatever comes and goes. */
+static void *reader_main(void *arg)
+{
+    struct racing *race = arg;
+    uintptr_t wrong = 0;
+    for (unsigned i = 0; !atomic_load(&race->stop); i++) {
+        const char *hash = race->hash[i % 4];
+        const struct recipients_snapshot *s = recipients_get(race->r);
+        const struct recipient_list *l = recipients_find(s, hash);
+        if (l && (!listed(l, "bob") || listed(l, "mallory") || recipient_list_count(l) != i % 4 + 1))
+            wrong = 1;
+        if (!l)
+            recipients_missing_us(race->r, hash, i);
+        recipients_put(s);
+    }
+    return (void *)wrong;
+}
+
+static void readers_see_whole_lists(void **state)
+{
+    static const char *const texts[] = {"bob", "bob\na", "bob\na\nb", "bob\na\nb\nc"};
+    struct racing race = {0};
+    struct recipients_text t[4];
+    pthread_t readers[2];
+    void *wrong;
+    uint64_t now_s = (uint64_t)time(NULL);
+    (void)state;
+    assert_int_equal(recipients_open(&race.r, dir), 0);
+    for (int i = 0; i < 4; i++) {
+        t[i] = parsed(texts[i]);
+        recipients_hash(text_of(&t[i]), race.hash[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&readers[i], NULL, reader_main, &race), 0);
+    for (int round = 0; round < 50; round++) {
+        char hash[RECIPIENTS_HASH_MAX];
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(recipients_keep(race.r, &t[i], hash, why), 0);
+        recipients_sweep(race.r, is_this, race.hash[0], now_s);
+        recipients_sweep(race.r, is_this, race.hash[0], now_s + RECIPIENTS_UNUSED_S + 600);
+        assert_true(recipients_have(race.r, race.hash[0]));
+        assert_false(recipients_have(race.r, race.hash[3]));
+    }
+    atomic_store(&race.stop, true);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(readers[i], &wrong);
+        assert_null(wrong);
+    }
+    recipients_close(&race.r);
+    for (int i = 0; i < 4; i++)
+        recipients_text_free(&t[i]);
+}
+
 /* ---- with the registry */
 
 static void a_domain_names_its_list(void **state)
@@ -381,6 +444,7 @@ int main(void)
         TEST(a_damaged_file_is_refused),
         TEST(what_a_peer_sends_is_checked),
         TEST(what_no_domain_names_goes_after_an_hour),
+        TEST(readers_see_whole_lists),
         TEST(a_domain_names_its_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
