@@ -173,17 +173,21 @@ static const struct intake_ops door_ops = {.admit = door_admit,
 
 /* ---- the policy */
 
-static void rcpt_verdict(struct fake *f, struct slice domain, struct smtp_verdict *v_r)
+static void rcpt_verdict(struct fake *f, const struct smtp_path *path, struct smtp_verdict *v_r)
 {
     v_r->kind = VERDICT_REFUSED;
     status_set(&v_r->status, 550, 5, 7, 1, "Relaying denied");
     for (size_t i = 0; i < f->domains_n; i++) {
         struct fake_domain *d = &f->domains[i];
-        if (!slice_eq(domain, slice_str(d->name)))
+        if (!slice_eq(path->domain, slice_str(d->name)))
             continue;
         v_r->kind = d->pending ? VERDICT_REFUSED : VERDICT_OK;
         v_r->max_message_bytes = d->max_bytes;
         status_set(&v_r->status, 550, 5, 7, 1, "not open yet");
+        if (*d->list && !fake_listed(d->name, d->list, path->local)) {
+            v_r->kind = VERDICT_REFUSED;
+            status_set(&v_r->status, 550, 5, 1, 1, "No such recipient");
+        }
     }
 }
 
@@ -199,7 +203,7 @@ static void fake_ask(void *ctx, struct smtp_session *s, enum smtp_question q, co
     } else if (f->refusing[q]) {
         *v_r = f->refuse;
     } else if (q == ASK_RCPT) {
-        rcpt_verdict(f, path->domain, v_r);
+        rcpt_verdict(f, path, v_r);
     }
 }
 

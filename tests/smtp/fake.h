@@ -36,6 +36,7 @@ struct fake_domain {
     char name[64];
     uint64_t max_bytes;
     bool pending;
+    char list[256]; /* of its recipients, a line each; empty: all are taken */
 };
 
 struct fake {
@@ -76,5 +77,7 @@ void fake_send(struct fake *f, const uint8_t *p, size_t n);
 void fake_settle(struct fake *f);
 void fake_answer(struct fake *f, const struct smtp_verdict *v);
 void fake_disconnect(struct fake *f);
+/* listed.c */
+bool fake_listed(const char *domain, const char *entries, struct slice local);
 /* Lets time pass and the session's timer with it. */
 void fake_wait(struct fake *f, uint64_t us);

@@ -125,6 +125,15 @@ static void do_pending(struct run *r, char *args)
     set_domain(r, args, true);
 }
 
+/* Of the domain that was named last. */
+static void do_list(struct run *r, char *args)
+{
+    char *list = r->f.domains[r->f.domains_n - 1].list;
+    snprintf(list, sizeof r->f.domains->list, "%s", args);
+    for (; *list; list++)
+        *list = *list == ' ' ? '\n' : *list;
+}
+
 static void do_limit(struct run *r, char *args)
 {
     struct smtp_limits *l = &r->f.site.limits;
@@ -372,15 +381,20 @@ static const struct directive {
     void (*run)(struct run *r, char *args);
     bool connects;
 } directives[] = {
-    {"domain", do_domain, false},   {"pending", do_pending, false},     {"limit", do_limit, false},
-    {"size", do_size, false},       {"hostname", do_hostname, false},   {"fail", do_fail, false},
-    {"hold", do_hold, false},       {"later", do_later, false},         {"refuse", do_refuse, false},
-    {"connect", do_connect, true},  {"release", do_release, true},      {"answer", do_answer, true},
-    {"wait", do_wait, true},        {"shutdown", do_shutdown, true},    {"disconnect", do_disconnect, true},
-    {"stored", check_stored, true}, {"accepted", check_accepted, true}, {"aborted", check_aborted, true},
-    {"body", check_body, true},     {"envelope", check_envelope, true}, {"envelopes", check_envelopes, true},
-    {"trace", check_trace, true},   {"flags", check_flags, true},       {"closed", check_closed, true},
-    {"open", check_open, true},     {"silent", check_silent, true},
+    {"domain", do_domain, false},       {"list", do_list, false},
+    {"pending", do_pending, false},     {"limit", do_limit, false},
+    {"size", do_size, false},           {"hostname", do_hostname, false},
+    {"fail", do_fail, false},           {"hold", do_hold, false},
+    {"later", do_later, false},         {"refuse", do_refuse, false},
+    {"connect", do_connect, true},      {"release", do_release, true},
+    {"answer", do_answer, true},        {"wait", do_wait, true},
+    {"shutdown", do_shutdown, true},    {"disconnect", do_disconnect, true},
+    {"stored", check_stored, true},     {"accepted", check_accepted, true},
+    {"aborted", check_aborted, true},   {"body", check_body, true},
+    {"envelope", check_envelope, true}, {"envelopes", check_envelopes, true},
+    {"trace", check_trace, true},       {"flags", check_flags, true},
+    {"closed", check_closed, true},     {"open", check_open, true},
+    {"silent", check_silent, true},
 };
 
 static void do_directive(struct run *r, const char *text)
