@@ -162,6 +162,11 @@ class NonsenseServer(http.server.ThreadingHTTPServer):
         pass  # clients hang up in the middle of it
 
 
+def linked(node):
+    """How many other nodes it reaches."""
+    return sum(n["link"]["up"] for n in node.admin("GET", "/v1/nodes?local=1")["nodes"] if "link" in n)
+
+
 @scenario(quick=True)
 def etcd_that_answers_nonsense(stage):
     c = stage.cluster()
@@ -174,7 +179,8 @@ def etcd_that_answers_nonsense(stage):
         victim.write_config([], dict(c.spec, **{"cluster.etcd": ["http://%s:%d" % server.server_address]}))
         victim.start()
         said(victim, "coord.", "etcd")
-        # It still knows the cluster from its disk: it accepts, and relays nothing.
+        # It still knows the cluster from its disk: it reaches the others and accepts, and relays nothing.
+        until("c has its links", lambda: linked(victim) == len(c.nodes) - 1, 20, 0.05)
         r = books.push(victim, "-c", 2, "-n", 200, "-T", 20, "--domains", DOMAINS).wait(30)
         need(r["acked"] == 200, "with the map of its disk it accepted %d of 200: %s" % (r["acked"], r["replies"]))
         need(not victim.leased(), "it has a lease from nobody")
