@@ -101,7 +101,7 @@ static bool body_text(struct admin_request *r, const struct domain *dom, struct 
 {
     char why[RECIPIENTS_WHY_MAX];
     int res = recipients_text_parse(slice_of(r->body, r->body_n), dom->name, t_r, why);
-    if (res < 0)
+    if (res != 0)
         *answered_r = refused(r, res, why);
     return res == 0;
 }
@@ -137,7 +137,7 @@ static bool list_read(struct admin_request *r, const struct domain *dom, struct 
 {
     char why[RECIPIENTS_WHY_MAX];
     int res = recipients_read(domains_recipients(r->a->deps.domains), dom->recipients, t_r, why);
-    if (res < 0)
+    if (res != 0)
         *answered_r = admin_reply_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, *why ? why : "the list is not here yet",
                                         "in a cluster wait a moment and ask again; or set the list anew");
     return res == 0;
@@ -182,7 +182,7 @@ static bool after_of(struct admin_request *r, const struct domain *dom, struct r
     const char *after = admin_arg(r, "after");
     char why[RECIPIENTS_WHY_MAX];
     int res = recipients_text_parse(slice_str(after ? after : ""), dom->name, after_r, why);
-    if (res < 0)
+    if (res != 0)
         *answered_r = admin_reply_error(r, MHD_HTTP_BAD_REQUEST, "after: no recipient", "give \"next\" as it came");
     return res == 0;
 }

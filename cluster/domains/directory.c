@@ -37,7 +37,7 @@ struct directory {
     int64_t seen[BUCKETS]; /* mod_rev that the registry has */
     int64_t seen_rev;      /* nothing at or below it is news */
     uint64_t list_at_us;
-    bool listing, again, closing;
+    bool listing, again;
 };
 
 /* ---- reading */
@@ -114,6 +114,14 @@ uint64_t directory_next_us(const struct directory *d)
 
 /* ---- changing */
 
+/* It is in no list any more. */
+static void change_free(struct change *c, int res, const char *why)
+{
+    c->done(c->arg, res, why);
+    free(c->import);
+    free(c);
+}
+
 static void change_end(struct change *c, int res, const char *why)
 {
     struct directory *d = c->d;
@@ -121,13 +129,11 @@ static void change_end(struct change *c, int res, const char *why)
     while (*p != c)
         p = &(*p)->next;
     *p = c->next;
-    if (res == 0 && !d->closing) {
+    if (res == 0) {
         directory_refresh(d);
         d->changed(d->arg);
     }
-    c->done(c->arg, res, why);
-    free(c->import);
-    free(c);
+    change_free(c, res, why);
 }
 
 static size_t place_of(const struct domain *doms, size_t n, const char *name)
@@ -378,9 +384,10 @@ void directory_close(struct directory **d)
 {
     if (!*d)
         return;
-    (*d)->closing = true;
-    while ((*d)->changes)
-        change_end((*d)->changes, -SATCHEL_ESHUT, "the node is stopping");
+    for (struct change *c = (*d)->changes, *next; c; c = next) {
+        next = c->next;
+        change_free(c, -SATCHEL_ESHUT, "the node is stopping");
+    }
     free(*d);
     *d = NULL;
 }

@@ -440,7 +440,7 @@ static bool part_same(const struct domains_snapshot *now, const struct domain *d
         return false;
     for (size_t i = 0; i < n; i++) {
         const struct domain *old = domains_find(now, slice_str(doms[i].name));
-        if (!old || memcmp(old, &doms[i], sizeof *old) != 0)
+        if (!old || !slice_eq(slice_of(old, sizeof *old), slice_of(&doms[i], sizeof *doms)))
             return false;
     }
     return true;

@@ -192,14 +192,18 @@ static void ask_list(struct smtp_worker *w, const struct domain *d, struct slice
 static void ask_rcpt(struct smtp_worker *w, const struct smtp_path *path, struct smtp_verdict *v_r)
 {
     const struct domain *d = worker_domain(w, path->domain);
-    v_r->kind = d && !d->pending ? VERDICT_OK : VERDICT_REFUSED;
-    if (!d)
+    v_r->kind = VERDICT_REFUSED;
+    if (!d) {
         status_set(&v_r->status, 550, 5, 7, 1, "Relaying denied: %.*s is not served here", SLICE_FMT(path->domain));
-    else if (d->pending)
+        return;
+    }
+    if (d->pending) {
         status_set(&v_r->status, 550, 5, 7, 1, "%.*s is not open yet", SLICE_FMT(path->domain));
-    else
-        v_r->max_message_bytes = d->max_message_bytes;
-    if (v_r->kind == VERDICT_OK && *d->recipients)
+        return;
+    }
+    v_r->kind = VERDICT_OK;
+    v_r->max_message_bytes = d->max_message_bytes;
+    if (*d->recipients)
         ask_list(w, d, path->local, v_r);
 }
 
