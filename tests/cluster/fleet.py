@@ -330,6 +330,8 @@ class Cluster:
     def tails(self, lines=12):
         """The ends of all logs, for who looks for the cause of a failure."""
         for n in self.nodes.values():
+            if n.proc and n.proc.poll() is not None:
+                print("  | %s: ended with %d" % (n.name, n.proc.returncode))
             if os.path.exists(n.log):
                 told = [line for line in n.log_text().splitlines() if "event=relay." not in line]
                 for line in told[-lines:]:
