@@ -127,14 +127,19 @@ class Books:
                      % (len(gone), len(wanted), seconds, ", ".join(gone[:3]), self.cluster.bagged(),
                         self.cluster.unsettled() or "the cluster is in order"))
 
-    def close(self, twice_most, order=False, seconds=60, empty=True):
+    def wait_empty(self, seconds):
+        """Every node has learned of every end.  The sinks must stand: a message without a 250 may still come."""
+        try:
+            until("all bags are empty", lambda: not any(self.cluster.bagged().values()), seconds, 0.1)
+        except Failed as e:
+            raise Failed("%s: %s; %s" % (e, self.cluster.bagged(), self.cluster.unsettled())) from None
+
+    def close(self, twice_most, order=False, seconds=60):
         """Ends the load, waits for all of it, and for the bags to be empty on every node; then the account.
         twice_most: messages that may have come twice.  order: was FIFO promised?"""
         self.stop_loads()
         self.wait_all(seconds)
-        if empty:
-            until("all bags are empty (%s)" % self.cluster.bagged(),
-                  lambda: not any(self.cluster.bagged().values()), 30, 0.1)
+        self.wait_empty(30)
         sums = [s.stop() for s in self.sinks]
         acked, got = self.acked(), self.got()
         twice, strays = len(got) - len(set(got)), len(set(got) - set(acked))

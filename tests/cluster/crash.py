@@ -47,8 +47,9 @@ def owner_killed_with_a_deep_bag_under_load(stage):
     load.wait_for(100)
     books.wait_all(stage.size(60, 300))
     victim.start()
-    live.close(twice_most=twice_bound(1), empty=False)
-    books.close(twice_most=twice_bound(len(mine)), order=True)
+    live.stop_loads()
+    books.close(twice_most=twice_bound(len(mine)), order=True)  # its bags are empty when those of live are, too
+    live.close(twice_most=twice_bound(1))
     need(took < LEASE_S + 4, "adoption took %.1f s" % took)
     note("%s owned %d of %d domains; adopted %.1f s after the kill, the lease being %d s"
          % (victim.name, len(mine), DOMAINS, took, LEASE_S))

@@ -60,8 +60,8 @@ def shared_log_of_a_killed_owner_is_adopted(stage):
     victim.start()
     c.settle(90)
     need(books.got_count() == got, "%d messages were sent again when it was back" % (books.got_count() - got))
-    live.close(twice_most=twice_bound(1), empty=False)
-    books.close(twice_most=twice_bound(len(mine)), order=True)
+    books.close(twice_most=twice_bound(len(mine)), order=True)  # its bags are empty when those of live are, too
+    live.close(twice_most=twice_bound(1))
     note("%s owned %d of %d domains; adopted %.1f s after the kill, the lease being %d s; %d messages taken from its log"
          % (victim.name, len(mine), DOMAINS, took, LEASE_S, sum(taken(n) for n in others)))
 
