@@ -154,7 +154,7 @@ static struct fbuf *ask_frame(const char *method, const char *path, const char *
     wire_put_u32(&w, (uint32_t)pn);
     wire_put(&w, path, pn);
     wire_put_u32(&w, (uint32_t)bn);
-    wire_put(&w, body, bn);
+    wire_put(&w, body ? body : "", bn);
     if (fbuf_end(f, &w) == 0)
         return f;
     fbuf_unref(f);
@@ -308,7 +308,7 @@ static struct fbuf *answer_piece(const struct question *q, size_t n, bool last)
     wire_put_u16(&w, (uint16_t)q->answer.status);
     wire_put_u16(&w, (uint16_t)tn);
     wire_put(&w, type, tn);
-    wire_put(&w, q->answer.body ? q->answer.body + q->sent : NULL, n);
+    wire_put(&w, q->answer.body ? q->answer.body + q->sent : "", n);
     if (fbuf_end(f, &w) == 0)
         return f;
     fbuf_unref(f);

@@ -351,7 +351,7 @@ enum MHD_Result admin_shards_get(struct admin_request *r)
     int res = st ? cluster_shards(r->a->deps.cluster, (uint32_t)first, n, st) : -SATCHEL_ENOMEM;
     for (uint32_t i = 0; res == 0 && i < n; i++)
         json_array_append_new(list, shard_json(r->a, map, (uint32_t)first + i, &st[i]));
-    json_t *next = first + n < map->shards_n ? json_integer((json_int_t)(first + n)) : json_null();
+    json_t *next = first + n < map->shards_n ? json_integer((json_int_t)first + n) : json_null();
     free(st);
     cmap_unref(map);
     return admin_reply_json(r, MHD_HTTP_OK, json_pack("{so so}", "shards", list, "next", next));

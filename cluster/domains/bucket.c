@@ -85,7 +85,7 @@ static json_t *list_load(struct slice value, char *why_r)
     else if (!(list = json_loadb(text, got, 0, &err)) || !json_is_array(list))
         snprintf(why_r, WHY_MAX, "the list of domains is not JSON: %.100s", list ? "no list" : err.text);
     free(text);
-    if (list && json_is_array(list))
+    if (json_is_array(list))
         return list;
     json_decref(list);
     return NULL;
