@@ -171,7 +171,7 @@ static void map_shards(struct copies *c, const struct cmap *map, const uint32_t 
     if (!from)
         abort();
     for (uint32_t i = 0; i < old_n; i++)
-        if (remap[i] < map->shards_n)
+        if (remap[i] < map->shards_n) /* NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult): old_n of them */
             from[remap[i]] = &old[i];
     c->shards = now;
     c->shards_n = map->shards_n;

@@ -60,7 +60,7 @@ struct own_names {
     size_t n, cap, at;
 };
 
-struct owner {
+struct owner { /* NOLINT(clang-analyzer-optin.performance.Padding): by topic */
     struct owner_config cfg;
     struct owner_env env;
     const struct cmap *map;

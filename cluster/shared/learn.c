@@ -194,5 +194,5 @@ void learn_tick(struct adopt *a, uint64_t now)
 void learn_close(struct adopt *a)
 {
     while (a->learns)
-        learn_free(a->learns);
+        learn_free(a->learns); /* NOLINT(clang-analyzer-unix.Malloc): it takes it off the list */
 }
