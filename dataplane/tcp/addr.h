@@ -1,6 +1,7 @@
 /* addr.h - IP addresses as 16 bytes: IPv6 as it is, IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2), so that tables know one
  * kind.  A packet with such an address in an IPv6 header is bogus and never gets here. */
 #pragma once
+#include <endian.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -32,4 +33,32 @@ static inline struct ip_addr ip_addr_of4(uint32_t w)
     a.h[5] = 0xffff;
     a.w[3] = w;
     return a;
+}
+
+/* A network. Those that compare and search want the bits behind the prefix to be 0. */
+struct ip_prefix {
+    struct ip_addr addr;
+    uint8_t bits; /* of the 128: an IPv4 /24 is 120 */
+};
+
+/* The first `bits` of one half, the 64 bits that stand at `from`; in network order. */
+static inline uint64_t ip_mask64(uint8_t bits, uint8_t from)
+{
+    if (bits <= from)
+        return 0;
+    return bits >= from + 64 ? UINT64_MAX : htobe64(~(UINT64_MAX >> (bits - from)));
+}
+
+static inline struct ip_addr ip_addr_masked(const struct ip_addr *a, uint8_t bits)
+{
+    struct ip_addr m;
+    m.q[0] = a->q[0] & ip_mask64(bits, 0);
+    m.q[1] = a->q[1] & ip_mask64(bits, 64);
+    return m;
+}
+
+static inline bool ip_prefix_has(const struct ip_prefix *p, const struct ip_addr *a)
+{
+    return ((p->addr.q[0] ^ a->q[0]) & ip_mask64(p->bits, 0)) == 0 &&
+           ((p->addr.q[1] ^ a->q[1]) & ip_mask64(p->bits, 64)) == 0;
 }

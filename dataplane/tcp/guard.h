@@ -10,8 +10,9 @@
  * amplify. */
 #pragma once
 #include "dataplane/tcp/addr.h"
-#include "dataplane/tcp/ip.h"
 #include "dataplane/tcp/stats.h"
+
+#include <stddef.h>
 
 struct guard;
 
@@ -21,9 +22,9 @@ struct guard_config {
     /* New connections a second, and at once, of one network; 0: no limit. */
     uint32_t host_per_s, host_burst;       /* IPv4 /32, IPv6 /64; 50, 200 */
     uint32_t network_per_s, network_burst; /* IPv4 /24, IPv6 /48; 200, 800 */
-    uint32_t answers_per_s;                /* SYN-ACKs to strangers a second of this queue; 0: no limit; 200000 */
-    uint32_t synack_times;                 /* SYN-ACKs for one SYN at most, the first included; 4 */
-    uint32_t blocked_max;                  /* entries of the block list; 65536 */
+    uint32_t answers_per_s; /* to strangers, of this queue, a second's worth at once; 0: no limit; 200000 */
+    uint32_t synack_times;  /* SYN-ACKs for one SYN at most, the first included; 4 */
+    uint32_t blocked_max;   /* entries of the block list; 65536 */
 };
 extern const struct guard_config guard_config_default;
 
@@ -39,6 +40,9 @@ enum guard_verdict guard_syn(struct guard *g, const struct ip_addr *src, uint64_
 enum guard_verdict guard_stranger(struct guard *g, const struct ip_addr *src);
 /* May one more answer go to a stranger? */
 bool guard_answer(struct guard *g, uint64_t now_us);
-/* The block list: networks, sorted and searched; replaces the earlier one. entries are borrowed until the next call. 0,
- * -SATCHEL_EFULL. */
+/* SYN-ACKs for one SYN at most, the first included (guard_config.synack_times). */
+uint32_t guard_synack_times(const struct guard *g);
+/* The block list, searched by halves; replaces the earlier one.  entries: networks in ascending order, none within
+ * another (blocklist.h makes them so), borrowed until the next call. 0, -SATCHEL_EFULL above blocked_max,
+ * -SATCHEL_EINVAL when out of order; then the earlier list stays. */
 int guard_block(struct guard *g, const struct ip_prefix *entries, uint32_t n);

@@ -9,25 +9,25 @@
  * checksums are always verified unless the port said GOOD; UNKNOWN is not GOOD.
  *
  * Neighbours (RFC 826, RFC 4861).  A bounded cache; entries are made only for addresses that we asked for: nothing is
- * learnt from what nobody asked (a request may refresh an entry that exists).  Our addresses are probed before use (RFC
- * 5227, RFC 4862) and defended with a limit.  One frame waits for an answer at each entry, the newest.  Router
- * advertisements are not believed: gateways are configured.
+ * learnt from what nobody asked.  What an existing entry's address says unasked makes us ask again, it is not believed.
+ * Our addresses are probed before use (RFC 5227, RFC 4862) and defended with a limit.  One frame waits for an answer at
+ * each entry, the newest.  Router advertisements are not believed: gateways are configured.
  *
  * ICMP (RFC 792, 1122, 4443).  Echo is answered with a limit a second.  Errors are believed only when the quoted packet
  * is ours: the quoted addresses, ports, and sequence number are handed to TCP, which checks them against its connection
  * (RFC 5927).  Packet-too-big feeds the path MTU cache (RFC 1191, 8201), never below 576 (IPv4) and 1280 (IPv6);
- * entries live 10 minutes. */
+ * entries live 10 minutes.
+ *
+ * Several queues.  Each has an `ip` of its own; one of them speaks for the port, the others are `quiet`: they neither
+ * probe nor answer requests and echo, but ask for their own neighbours.  ARP, NDP and ICMP reach one queue of a device
+ * whoever they are meant for, so the port's owner hands a copy of each frame that ip_frame_shared names to every queue.
+ */
 #pragma once
 #include "dataplane/tcp/addr.h"
 #include "dataplane/tcp/frame.h"
 #include "dataplane/tcp/stats.h"
 
 #define IP_ADDRS_MAX 16u
-
-struct ip_prefix {
-    struct ip_addr addr;
-    uint8_t bits; /* of the 128: an IPv4 /24 is 120 */
-};
 
 struct ip_config {
     uint8_t mac[6];
@@ -42,7 +42,9 @@ struct ip_config {
     uint32_t echo_per_s;               /* 100 */
     bool tx_ip_sum, tx_tcp_sum;        /* the port fills in checksums */
     bool tx_vlan;                      /* the port puts tags in */
-    bool dad;                          /* probe our addresses first; true outside tests */
+    bool dad;                          /* probe our addresses first, announce them then; true outside tests */
+    bool quiet;                        /* another queue of the port speaks for it */
+    uint8_t key[16];                   /* secret random bytes, for tables and jitter; stack_init fills it in */
 };
 
 /* A packet for the transport above. Valid during the call. */
@@ -75,12 +77,16 @@ struct ip_error {
 };
 
 struct ip;
+struct guard;
 
 size_t ip_bytes(const struct ip_config *cfg);
 /* mem: ip_bytes bytes, zeroed, aligned to 64, the caller's until the end. 0 or -SATCHEL_EINVAL with why_r (256 bytes):
  * what is wrong with cfg. */
 int ip_init(struct ip **ip_r, void *mem, const struct ip_config *cfg, const struct frame_pool *pool,
             struct stats *stats, uint64_t now_us, char *why_r);
+
+/* Echo replies ask this guard (guard_stranger, guard_answer); NULL: no limit but echo_per_s. */
+void ip_guard(struct ip *ip, struct guard *g);
 
 /* Looks at one received frame.  1: *p_r is for the transport. 2: *e_r is. 0: done with, answered or dropped (counted).
  */
@@ -98,8 +104,14 @@ void ip_mtu_learn(struct ip *ip, const struct ip_addr *dst, uint16_t mtu, uint64
 void ip_tick(struct ip *ip, uint64_t now_us);
 /* When ip_tick has something to do; UINT64_MAX: nothing. */
 uint64_t ip_next_us(const struct ip *ip);
-/* Is addrs[i] usable (probed)? */
+/* Our addresses by index: those of ip_config, in their order, then the IPv6 link-local address made from the MAC (with
+ * IPv6 only). */
+uint8_t ip_addrs_n(const struct ip *ip);
+struct ip_addr ip_addr_at(const struct ip *ip, uint8_t i);
+/* Is it usable (probed)? */
 bool ip_addr_ready(const struct ip *ip, uint8_t i);
+/* ARP or ICMP of either version, tagged or not: every queue of the port must see it. */
+bool ip_frame_shared(const struct frame *f);
 /* A copy of the neighbour cache for `port show`: how many there are; fills at most cap. */
 struct ip_neighbour {
     struct ip_addr addr;

@@ -31,6 +31,6 @@ uint64_t stack_next_us(const struct stack *s);
 struct tcp *stack_tcp(struct stack *s);
 struct ip *stack_ip(struct stack *s);
 struct guard *stack_guard(struct stack *s);
-/* sockaddr of our address i with port, and of a peer: IPv4 as AF_INET. */
+/* The sockaddr of our address i with port, and of a peer: IPv4 as AF_INET. */
 struct sockaddr_storage;
 void stack_sockaddr(const struct ip_addr *a, uint16_t port, struct sockaddr_storage *ss_r);
