@@ -120,7 +120,7 @@ test-run:
 
 .PHONY: lint
 lint:
-	$(Q)tests/house/check_format && tests/house/check_lint
+	$(Q)tests/house/check_format && tests/house/check_lint --deep
 
 .PHONY: docs
 docs: all
@@ -158,7 +158,7 @@ help:
 	@echo "make soak       both simulators over many more seeds (SEEDS=1..100000)"
 	@echo "make mutations  breaks promises on purpose and shows that the simulators notice"
 	@echo "make cluster-full  clusters of real processes and etcd: all that can go wrong, with large numbers"
-	@echo "make lint       clang-format and clang-tidy"
+	@echo "make lint       clang-format and clang-tidy with its analyzer (four minutes)"
 	@echo "make docs       writes the pages that are made from tables"
 	@echo "make install    PREFIX=/usr/local DESTDIR="
 

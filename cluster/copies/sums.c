@@ -44,7 +44,7 @@ static void sums_each(void *arg, struct slice domain, const struct bag_stat *st)
     uint32_t shard = shard_of(c, domain);
     if (shard == UINT32_MAX || st->messages == 0 || domain.n > WIRE_NAME_MAX || !sums_room(s, domain.n))
         return;
-    s->bags[s->n++] = (struct sum_bag){.domain = {(const uint8_t *)s->names_n, domain.n}, /* an offset until the end */
+    s->bags[s->n++] = (struct sum_bag){.domain = {NULL, domain.n}, /* names may move until the end */
                                        .shard = shard,
                                        .count = st->messages,
                                        .bytes = st->bytes,
@@ -82,9 +82,11 @@ static bool sums_order(struct sums *s)
         s->first[s->bags[i].shard + 2]++;
     for (uint32_t i = 2; i < s->shards_n + 2; i++)
         s->first[i] += s->first[i - 1];
+    const uint8_t *name = s->names;
     for (uint32_t i = 0; i < s->n; i++) {
         struct sum_bag *b = &s->bags[i];
-        b->domain.p = s->names + (size_t)b->domain.p;
+        b->domain.p = name; /* they stand in the bags' order */
+        name += b->domain.n;
         out[s->first[b->shard + 1]++] = *b;
     }
     free(s->bags);

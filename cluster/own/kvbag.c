@@ -47,7 +47,7 @@ const struct coord_kv *kvbag_find(const struct kvbag *b, struct slice key)
 void kvbag_clear(struct kvbag *b)
 {
     for (size_t i = 0; i < b->n; i++)
-        free((void *)(uintptr_t)b->kvs[i].key.p);
+        free((void *)b->kvs[i].key.p);
     free(b->kvs);
     *b = (struct kvbag){0};
 }

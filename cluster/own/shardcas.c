@@ -161,7 +161,7 @@ static bool txn_add(struct owner *o, struct txn *t, uint32_t shard, enum own_wan
 static void txn_free(struct txn *t)
 {
     for (size_t i = 0; i < t->ops_n; i++)
-        free((void *)(uintptr_t)t->ops[i].value.p);
+        free((void *)t->ops[i].value.p);
     free(t);
 }
 
