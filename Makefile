@@ -114,7 +114,7 @@ TSAN_TESTS := $(filter $(UNIT_SRC:tests/unit/%.c=%),test_spool test_transport te
 
 .PHONY: test-run
 test-run:
-	$(Q)tests/run.py --seconds 900 $(HOUSE_SUITES) lint=tests/house/check_lint $(call unit_suites,,$(BUILD)) \
+	$(Q)tests/run.py -j2 --alone ledger,cluster --seconds 900 $(HOUSE_SUITES) lint=tests/house/check_lint $(call unit_suites,,$(BUILD)) \
 	    $(call unit_suites,asan-,build-asan) $(foreach t,$(TSAN_TESTS),'tsan-$(t)=TSAN_OPTIONS=suppressions=tests/tsan.supp build-tsan/tests/unit/$(t)') \
 	    "smtp=$(SMTP_RUN)" "sim=$(SIM_RUN)" "csim=$(CSIM_RUN)" "ledger=$(LEDGER_RUN)" "cluster=$(CLUSTER_RUN)"
 
