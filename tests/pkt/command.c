@@ -152,7 +152,7 @@ static void do_connect(struct run *r)
     struct world *w = r->s.w;
     uint16_t port = words_look(&r->s) ? (uint16_t)words_int(&r->s) : 0;
     r->c->events = 0;
-    r->c->conn = tcp_connect(stack_tcp(w->stack), w->variant.v6 ? 1 : 0, port, &r->c->addr, r->c->port, w->now_us);
+    r->c->conn = tcp_connect(stack_tcp(w->stack), w->local, port, &r->c->addr, r->c->port, w->now_us);
     no_connection(r);
 }
 

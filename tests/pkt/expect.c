@@ -121,14 +121,14 @@ static void rawmtu(struct words *s, struct peer *c)
 static void ready(struct words *s, struct peer *c)
 {
     (void)c;
-    if (!ip_addr_ready(stack_ip(s->w->stack), s->w->variant.v6 ? 1 : 0))
+    if (!ip_addr_ready(stack_ip(s->w->stack), s->w->local))
         fail(s->w, "the address is not ready");
 }
 
 static void unready(struct words *s, struct peer *c)
 {
     (void)c;
-    if (ip_addr_ready(stack_ip(s->w->stack), s->w->variant.v6 ? 1 : 0))
+    if (ip_addr_ready(stack_ip(s->w->stack), s->w->local))
         fail(s->w, "the address is ready");
 }
 
@@ -150,6 +150,15 @@ static void isn_above(struct words *s, struct peer *c)
         fail(s->w, "it went from %u to %u", c->isn_before, c->our_isn);
 }
 
+/* expect ts-differ NAME: the clocks of our timestamps towards two peers say nothing of each other. */
+static void ts_differ(struct words *s, struct peer *c)
+{
+    const struct peer *other = world_peer(s->w, words_next(s));
+    int32_t off = (int32_t)(c->ts_ours - other->ts_ours);
+    if (abs(off) < 60000)
+        fail(s->w, "timestamps %u and %u", c->ts_ours, other->ts_ours);
+}
+
 static const struct {
     const char *name;
     void (*run)(struct words *s, struct peer *c);
@@ -157,7 +166,7 @@ static const struct {
               {"stat", stat},           {"state", state},           {"unacked", unacked},
               {"held", held},           {"neighbours", neighbours}, {"mtu", mtu},
               {"rawmtu", rawmtu},       {"ready", ready},           {"unready", unready},
-              {"isn-clock", isn_clock}, {"isn-above", isn_above}};
+              {"isn-clock", isn_clock}, {"isn-above", isn_above},   {"ts-differ", ts_differ}};
 
 void expect_line(struct words *s, struct peer *c)
 {

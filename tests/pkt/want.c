@@ -18,7 +18,7 @@ struct want {
     bool has_seq, any_seq, any_end;
     int64_t seq, end;
     struct range64 ack, win, ts_val, ts_ecr, mss, wscale, id, number, ttl;
-    bool sackok, more, has_sack;
+    bool sackok, more, has_sack, any_ack;
     unsigned sack_n;
     int64_t sack[4][2];
     struct range64 ect; /* the two bits */
@@ -116,7 +116,8 @@ static void tcp_word(struct words *s, struct want *e, const char *word)
 static void parse_tcp(struct words *s, struct want *e, const char *first)
 {
     e->kind = PKT_TCP;
-    e->flags = words_flags(first);
+    e->any_ack = !strcmp(first, "R*"); /* a reset with or without ACK */
+    e->flags = e->any_ack ? F_RST : words_flags(first);
     if (e->flags < 0)
         return words_unknown(s, first);
     const char *word = words_look(s);
@@ -219,7 +220,7 @@ static const char *options_differ(const struct want *e, const struct pkt *k, con
 
 static const char *tcp_differs(const struct want *e, const struct pkt *k, const struct peer *c)
 {
-    int ignored = e->flags & F_PSH ? 0 : F_PSH;
+    int ignored = (e->flags & F_PSH ? 0 : F_PSH) | (e->any_ack ? F_ACK : 0);
     uint8_t scale = c->ws_on && !(k->flags & F_SYN) ? c->ws_ours : 0;
     if ((k->flags | ignored) != (e->flags | ignored))
         return "flags";

@@ -40,7 +40,7 @@ static inline uint32_t wire_sum(uint32_t sum, const uint8_t *p, size_t n)
 
 static inline uint32_t wire_pseudo_sum(const struct ip_addr *src, const struct ip_addr *dst, uint8_t proto, uint32_t n)
 {
-    bool v4 = ip_addr_is4(src);
+    bool v4 = ip_addr_is4(dst);
     uint8_t tail[8] = {0};
     put32(tail, n);
     tail[7] = proto;

@@ -144,6 +144,11 @@ void world_start(struct world *w)
     static const uint8_t key[64] = "the key of packet scripts, which must be known: sixty-four bytes";
     if (w->stack || w->failed)
         return;
+    if (w->cfg.ip.dad) { /* one address, or probes of both would mix */
+        w->cfg.ip.addrs[0] = w->cfg.ip.addrs[w->variant.v6];
+        w->cfg.ip.addrs_n = 1;
+    }
+    w->local = w->variant.v6 && !w->cfg.ip.dad;
     /* So that one script speaks of the same segment size over both. */
     if (w->variant.v6)
         w->cfg.ip.mtu = (uint16_t)(w->cfg.ip.mtu + WIRE_IP6 - WIRE_IP4);

@@ -45,6 +45,7 @@ struct world {
     uint64_t now_us, start_us;
     int frames_out; /* taken from the pool and not given back */
     uint32_t room;  /* of a frame to send */
+    uint8_t local;  /* our address, of the family that runs, by index */
     bool pool_empty;
     /* ---- the link */
     bool neighbours_silent; /* do not answer ARP and NDP for hosts */
