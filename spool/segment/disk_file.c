@@ -4,6 +4,10 @@
  * a group goes to the device without a copy in the page cache.  What O_DIRECT cannot do falls back to the buffered
  * descriptor.  A failed sync is reported once and never retried.
  *
+ * O_DIRECT is used only on file systems known to throw stale pages away when an asynchronous direct write ends.  FUSE
+ * does not: what was read ahead beside a write in flight stayed in the page cache, and a record that was whole on
+ * GlusterFS's bricks failed its checksum here.  There everything goes through the page cache.
+ *
  * Diagnostics: -errno of the system call. */
 #include "spool/segment/disk_file.h"
 
@@ -16,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -253,12 +258,26 @@ static uint64_t file_room(struct disk *disk)
 
 /* ---- writes */
 
+/* The magic numbers are those of statfs(2). */
+bool disk_file_direct_is_safe(int64_t fs_type)
+{
+    static const uint32_t local[] = {
+        0xEF53 /* ext4 */,    0x58465342 /* XFS */,      0x9123683E /* Btrfs */, 0xF2F52010 /* F2FS */,
+        0x2FC12FC1 /* ZFS */, 0xCA451A4E /* bcachefs */, 0x01021994 /* tmpfs */, 0x794C7630 /* overlayfs */};
+    for (size_t i = 0; i < sizeof local / sizeof *local; i++)
+        if ((uint32_t)fs_type == local[i])
+            return true;
+    return false;
+}
+
 /* O_DIRECT by way of /proc, so that a file that was removed meanwhile or opened by another thread needs no name. */
-static void open_direct(struct disk_fd *f)
+static void open_direct(struct disk_fd *f, bool buffered)
 {
     char path[40];
     snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
     f->direct_tried = true;
+    if (buffered)
+        return;
     f->direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 }
 
@@ -266,7 +285,7 @@ struct disk_piece disk_file_piece(struct disk_file *d, const struct disk_io *io)
 {
     struct disk_fd *f = disk_file_fd(d, io->file);
     if (!f->direct_tried)
-        open_direct(f);
+        open_direct(f, d->buffered);
     bool aligned = ((io->off + io->at) | (io->n - io->at) | ((uintptr_t)io->buf + io->at)) % DISK_ALIGN == 0;
     struct disk_piece p = {.direct = aligned && f->direct >= 0};
     p.fd = p.direct ? f->direct : f->fd;
@@ -364,6 +383,16 @@ static const struct disk_ops file_ops = {
     .destroy = file_destroy,
 };
 
+static void choose(struct disk_file *d)
+{
+    struct statfs st = {0};
+    d->buffered = fstatfs(d->dirfd, &st) != 0 || !disk_file_direct_is_safe(st.f_type);
+    if (d->buffered)
+        log_info("disk.buffered",
+                 "dir=\"%s\" fs=0x%lx why=\"not a local file system: its page cache may go stale beside O_DIRECT\"",
+                 d->dir, (unsigned long)st.f_type);
+}
+
 static int start(struct disk_file *d, enum disk_engine engine)
 {
     if (!d->readonly && mkdir(d->dir, 0700) < 0 && errno != EEXIST)
@@ -371,7 +400,10 @@ static int start(struct disk_file *d, enum disk_engine engine)
     d->dirfd = open(d->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (d->dirfd < 0)
         return -errno;
-    if (d->readonly || engine == DISK_SYNC)
+    if (d->readonly)
+        return 0;
+    choose(d);
+    if (engine == DISK_SYNC)
         return 0;
     int rc = uring_disk_open(&d->uring, d);
     if (rc && engine == DISK_AUTO) {

@@ -28,6 +28,7 @@ struct disk_file {
     char *dir;
     int dirfd;
     bool readonly;
+    bool buffered;        /* no O_DIRECT on this file system */
     pthread_mutex_t lock; /* the table below, not what it points to */
     struct disk_fd *fds[FD_BLOCKS];
     struct uring_disk *uring;     /* NULL: the synchronous engine */
@@ -41,6 +42,8 @@ struct disk_piece {
     bool direct, dsync, barrier; /* barrier: fdatasync after it */
 };
 struct disk_piece disk_file_piece(struct disk_file *d, const struct disk_io *io);
+/* fs_type: statfs(2)'s f_type. */
+bool disk_file_direct_is_safe(int64_t fs_type);
 /* The piece failed with `err`: true if a humbler way is left (buffered, no RWF_DSYNC), to be tried at once. */
 bool disk_file_humbler(struct disk_file *d, const struct disk_io *io, int err);
 /* The write is complete: bookkeeping, then io->done. */

@@ -9,8 +9,8 @@ import shutil
 from books import need, note
 from crash import DELAY_MS, adopted, twice_bound
 from fleet import LEASE_S, until
+from gluster import Gluster
 from stage import DOMAINS, LIVE, names, scenario
-
 
 
 def shared_cluster(stage, members="abc"):
@@ -20,6 +20,21 @@ def shared_cluster(stage, members="abc"):
     if not hasattr(c, "shared"):
         c.shared = where
         c.house.ends.insert(0, lambda: shutil.rmtree(where, ignore_errors=True))
+    return c
+
+
+def gluster_cluster(stage, members="abc"):
+    """Each node has a mount of its own of one volume, whose two bricks mirror each other."""
+    volume = Gluster.current or Gluster(members).start()
+    try:
+        c = stage.cluster(names=members, copies=1, acks=1,
+                          special={n: {"cluster.shared_dir": volume.shared(n)} for n in members})
+    except BaseException:
+        volume.stop()
+        raise
+    if not hasattr(c, "volume"):
+        c.volume = volume
+        c.house.ends.insert(0, volume.stop)
     return c
 
 
@@ -33,11 +48,8 @@ def taken(n):
     return n.counter("satchel_shared_taken_total")
 
 
-@scenario(quick=True)
-def shared_log_of_a_killed_owner_is_adopted(stage):
+def owner_killed(stage, c, count):
     """Under load, with a deep bag: its peers read its log and deliver; when it is back it sends none of that again."""
-    c = shared_cluster(stage)
-    count = stage.size(5000, 100000)
     books, live = stage.books(c, "shared"), stage.books(c, "slive")
     books.fill(c["a"], count, "--domains", DOMAINS)
     victim = c.full_owner(names())
@@ -64,6 +76,11 @@ def shared_log_of_a_killed_owner_is_adopted(stage):
     live.close(twice_most=twice_bound(1))
     note("%s owned %d of %d domains; adopted %.1f s after the kill, the lease being %d s; %d messages taken from its log"
          % (victim.name, len(mine), DOMAINS, took, LEASE_S, sum(taken(n) for n in others)))
+
+
+@scenario(quick=True)
+def shared_log_of_a_killed_owner_is_adopted(stage):
+    owner_killed(stage, shared_cluster(stage), stage.size(5000, 100000))
 
 
 @scenario()
@@ -128,3 +145,28 @@ def shared_directory_that_is_not_mounted(stage):
     os.rename(c.shared + ".away", c.shared)
     n.start()
     c.settle(90)
+
+
+@scenario(quick=True)
+def gluster_log_of_a_killed_owner_is_adopted(stage):
+    """On a real distributed file system; its peers read the log through mounts of their own."""
+    owner_killed(stage, gluster_cluster(stage), stage.size(2000, 100000))
+
+
+@scenario()
+def gluster_brick_lost_and_back(stage):
+    """One of two bricks is killed under load: accepting goes on; when it is back, it is healed, and the other is killed."""
+    c = gluster_cluster(stage)
+    books = stage.books(c, "brick")
+    books.fill(c["a"], stage.size(2000, 20000), "--domains", DOMAINS)
+    load = books.load(c["b"], "--rate", 50, "--domains", DOMAINS)
+    load.wait_for(50)
+    for brick in (0, 1):
+        c.volume.kill_brick(brick)
+        load.wait_for(300, 60)
+        c.volume.start_bricks()
+        load.wait_for(100, 60)
+        until("both bricks hold the same again", c.volume.healed, 120, 1)
+    books.sink()
+    books.close(twice_most=0, seconds=120)
+    c.settle()
