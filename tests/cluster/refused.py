@@ -11,12 +11,14 @@ from fleet import until
 from stage import DOMAINS, scenario
 
 
-def said(nodes, *words):
+def said(nodes, *words, again=lambda: None):
     """Waits until one of the nodes says all these words in one line of its log.  (Which of two nodes dials the other
-    is for their storages' IDs to say, and so is who of them finds the fault.)"""
+    is for their storages' IDs to say, and so is who of them finds the fault.)  again: repeats the offence, for a node that
+    hushes what it has said too often lately."""
     def found():
+        again()
         return next((line for n in nodes for line in n.log_text().splitlines() if all(w in line for w in words)), None)
-    line = until("%s say %s" % (", ".join(n.node for n in nodes), " ".join(words)), found, 15)
+    line = until("%s say %s" % (", ".join(n.node for n in nodes), " ".join(words)), found, 30, 0.1)
     note(line[line.find("event="):][:230])
 
 
@@ -119,17 +121,21 @@ def garbage_on_the_peer_port(stage):
     books, load = beside_load(stage, c, "garbage")
     rubbish = [b"GET / HTTP/1.0\r\n\r\n", os.urandom(4096), b"\x16\x03\x01\x40\x00" + os.urandom(20000), b"",
                b"\x16\x03\x01\x00\x05hello", b"\0" * 65536]
+
+    def throw(node, part):
+        with socket.create_connection((node.host, node.peer_port), 5) as s:
+            try:
+                s.sendall(part)
+                s.settimeout(0.05)
+                s.recv(100)
+            except OSError:
+                pass  # it may hang up when it likes
+
     for node in c.live():
         for part in rubbish * stage.size(2, 50):
-            with socket.create_connection((node.host, node.peer_port), 5) as s:
-                try:
-                    s.sendall(part)
-                    s.settimeout(0.05)
-                    s.recv(100)
-                except OSError:
-                    pass  # it may hang up when it likes
+            throw(node, part)
     need(all(n.alive() for n in c.nodes.values()), "a node ended")
-    said([c["b"]], "link.stranger", "only nodes of the cluster")
+    said([c["b"]], "link.stranger", "only nodes of the cluster", again=lambda: throw(c["b"], rubbish[0]))
     end(c, books, load)
 
 

@@ -162,8 +162,10 @@ static void send(struct words *s, struct spec *t)
 
 /* ---- arp request|reply for WHO from WHO [to WHO] [mac N]; ndp solicit|advert likewise */
 
-static void who(struct words *s, struct spec *t, struct ip_addr *target, struct ip_addr *sender)
+/* False: none of these words. */
+static bool who(struct words *s, struct spec *t, struct ip_addr *target, struct ip_addr *sender)
 {
+    unsigned before = s->i;
     for (bool more = true; more && !s->w->failed;) {
         if (words_take(s, "for")) {
             *target = words_addr(s);
@@ -180,6 +182,7 @@ static void who(struct words *s, struct spec *t, struct ip_addr *target, struct 
             more = false;
         }
     }
+    return s->i > before;
 }
 
 static void arp_line(struct words *s)
@@ -208,18 +211,15 @@ static void solicited_node(const struct ip_addr *target, struct ip_addr *group_r
     memcpy(mac_r + 2, group_r->b + 12, 4);
 }
 
-static void ndp_flags(struct words *s, struct spec *t)
+static bool ndp_flag(struct words *s, struct spec *t)
 {
-    for (;;) {
-        if (words_take(s, "router"))
-            t->na_flags |= 0x80000000;
-        else if (words_take(s, "solicited"))
-            t->na_flags |= 0x40000000;
-        else if (words_take(s, "override"))
-            t->na_flags |= 0x20000000;
-        else
-            return;
-    }
+    static const char *const names[] = {"router", "solicited", "override"};
+    for (unsigned i = 0; i < 3; i++)
+        if (words_take(s, names[i])) {
+            t->na_flags |= 0x80000000u >> i;
+            return true;
+        }
+    return false;
 }
 
 static void ndp_line(struct words *s)
@@ -229,8 +229,8 @@ static void ndp_line(struct words *s)
     struct ip_addr unset = {.q = {0, 0}};
     t.type = words_take(s, "solicit") ? 135 : words_take(s, "advert") ? 136 : (uint8_t)words_int(s);
     t.target = t.src = world_host(s->w, HOST_US);
-    who(s, &t, &t.target, &t.src);
-    ndp_flags(s, &t);
+    while (who(s, &t, &t.target, &t.src) || ndp_flag(s, &t))
+        ;
     if (words_take(s, "options")) {
         t.body_n = words_hex(s, options, sizeof options);
         t.body = options;

@@ -161,13 +161,15 @@ static uint64_t us_of(double seconds)
 bool words_time(struct words *s, uint64_t *low_r, uint64_t *high_r)
 {
     const char *word = words_look(s);
-    char *end;
+    char low[32], *end;
     *low_r = *high_r = 0;
     if (!word || *word != '+')
         return false;
-    *low_r = *high_r = us_of(strtod(word + 1, &end));
-    if (!strncmp(end, "..", 2))
-        *high_r = us_of(strtod(end + 2, &end));
+    const char *to = strstr(word, "..");
+    snprintf(low, sizeof low, "%.*s", to ? (int)(to - word - 1) : (int)sizeof low - 1, word + 1);
+    *low_r = *high_r = us_of(strtod(low, &end));
+    if (to && !*end)
+        *high_r = us_of(strtod(to + 2, &end));
     if (*end)
         words_unknown(s, word);
     s->i++;
