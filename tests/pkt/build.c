@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-enum { L4_MAX = 66000 };
+enum { FRONT_ROOM = 4096 }; /* for headers; extension headers are the longest */
 
 /* The packet grows to the front, as the stack's own do. */
 struct bytes {
@@ -203,15 +203,17 @@ static void whole(const struct world *w, struct bytes *b, const struct spec *s)
 
 void build_send(struct world *w, const struct spec *s)
 {
-    uint8_t *room = calloc(1, L4_MAX + 4096);
-    struct bytes b = {room + L4_MAX + 2048, 0};
+    uint32_t n = FRONT_ROOM + s->payload_n + s->body_n + s->raw_n;
+    uint8_t *room = malloc(n + s->pad);
+    struct bytes b = {room + n, 0};
+    memset(room + n, 0, s->pad);
     whole(w, &b, s);
     int vlan = s->vlan == SPEC_DEFAULT ? w->vlan : s->vlan;
     bool off = s->vlan_taken_off && vlan >= 0;
     uint16_t flags = (uint16_t)(s->flags | (off ? FRAME_VLAN : 0));
     if (w->variant.truncated)
         world_truncations(w, b.p, b.n);
-    uint32_t n = s->has_truncate && s->truncate < b.n + s->pad ? s->truncate : b.n + s->pad;
+    n = s->has_truncate && s->truncate < b.n + s->pad ? s->truncate : b.n + s->pad;
     world_frame(w, b.p, n, flags, off ? (uint16_t)vlan : 0);
     free(room);
 }

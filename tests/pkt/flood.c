@@ -61,12 +61,15 @@ void flood_line(struct words *s)
         else if (!words_take(s, "ports"))
             words_unknown(s, words_next(s));
     }
+    bool truncated = w->variant.truncated;
+    w->variant.truncated = false; /* a hundred times the same would find nothing more */
     w->flooding = true;
     w->replies_n = 0;
     for (uint32_t i = 0; i < f.n && !w->failed; i++) {
         one(w, &f, i);
         world_until(w, w->now_us + f.every_us);
     }
+    w->variant.truncated = truncated;
 }
 
 void replied_line(struct words *s)

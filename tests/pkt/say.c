@@ -241,6 +241,8 @@ static void tcp_line(struct words *s, struct peer *c, int flags)
         t.payload_rel = (uint32_t)start + !!(flags & F_SYN);
         t.payload_n = (uint32_t)(end - start);
         s->i++;
+        if (end < start || end - start > 65000)
+            fail(s->w, "the script: a segment of %lld bytes", (long long)(end - start));
     }
     while (words_look(s) && !s->w->failed) {
         word = words_next(s);

@@ -18,7 +18,7 @@ static void word_ext(struct words *s, struct spec *t, unsigned times)
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (!strcmp(types[i].name, word))
             e.type = types[i].type;
-    if (e.type == 255 && words_number(word, &n))
+    if (e.type == 255 && words_number(s, word, &n))
         e.type = (uint8_t)n;
     e.n = (uint16_t)words_hex(s, e.body, sizeof e.body);
     t->ext = realloc(t->ext, (t->ext_n + times) * sizeof *t->ext);
@@ -42,7 +42,7 @@ static void word_mac(struct words *s, uint8_t mac[6], bool *has_r)
 {
     int64_t n;
     *has_r = true;
-    if (words_look(s) && words_number(words_look(s), &n) && strlen(words_look(s)) <= 3) {
+    if (words_look(s) && words_number(s, words_look(s), &n) && strlen(words_look(s)) <= 3) {
         s->i++;
         world_mac((unsigned)n, mac);
     } else if (words_hex(s, mac, 6) != 6) {

@@ -46,7 +46,7 @@ static struct range64 range(struct words *s)
         r.high = a;
     else if (sscanf(word, "%lld..%lld", &a, &b) == 2)
         r = (struct range64){true, a, b};
-    else if (words_number(word, &r.low))
+    else if (words_number(s, word, &r.low))
         r.high = r.low;
     else
         words_unknown(s, word);

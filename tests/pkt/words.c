@@ -32,10 +32,24 @@ void words_unknown(struct words *s, const char *word)
     fail(s->w, "the script: what is \"%s\"?", word);
 }
 
-bool words_number(const char *word, int64_t *n_r)
+/* A number, or "$" with one added. */
+static int64_t place(const struct words *s, const char *p, char **end_r)
+{
+    int64_t base = 0;
+    bool edge = *p == '$';
+    if (edge) {
+        base = s->edge;
+        *end_r = (char *)(uintptr_t)++p;
+    }
+    if (edge && *p != '+' && *p != '-')
+        return base;
+    return base + strtoll(p, end_r, 0);
+}
+
+bool words_number(const struct words *s, const char *word, int64_t *n_r)
 {
     char *end;
-    *n_r = strtoll(word, &end, 0);
+    *n_r = place(s, word, &end);
     return end != word && *end == 0;
 }
 
@@ -43,7 +57,7 @@ int64_t words_int(struct words *s)
 {
     int64_t n = 0;
     const char *word = words_next(s);
-    if (!words_number(word, &n))
+    if (!words_number(s, word, &n))
         words_unknown(s, word);
     return n;
 }
@@ -93,27 +107,13 @@ struct ip_addr words_addr(struct words *s)
     int64_t n;
     if (!strcmp(word, "us"))
         return a;
-    if (words_number(word, &n))
+    if (words_number(s, word, &n))
         return world_host(s->w, (unsigned)n);
     if (inet_pton(AF_INET, word, &a4) == 1)
         return ip_addr_of4(a4.s_addr);
     if (inet_pton(AF_INET6, word, a.b) != 1)
         words_unknown(s, word);
     return a;
-}
-
-/* A number, or "$" with one added. */
-static int64_t place(const struct words *s, const char *p, char **end_r)
-{
-    int64_t base = 0;
-    bool edge = *p == '$';
-    if (edge) {
-        base = s->edge;
-        *end_r = (char *)(uintptr_t)++p;
-    }
-    if (edge && *p != '+' && *p != '-')
-        return base;
-    return base + strtoll(p, end_r, 10);
 }
 
 bool words_range(const struct words *s, const char *word, int64_t *start_r, int64_t *end_r, bool *any_end_r)

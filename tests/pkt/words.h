@@ -15,7 +15,8 @@ const char *words_next(struct words *s);
 const char *words_look(const struct words *s);
 /* Takes the next word when it is this one. */
 bool words_take(struct words *s, const char *word);
-bool words_number(const char *word, int64_t *n_r);
+/* "5", "0x10", "$-1" */
+bool words_number(const struct words *s, const char *word, int64_t *n_r);
 int64_t words_int(struct words *s);
 /* "deadbeef", ':' and '.' between bytes allowed; "x40:00" is 64 bytes 00. Returns how many. */
 uint32_t words_hex(struct words *s, uint8_t *out, uint32_t cap);
