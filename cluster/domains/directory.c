@@ -23,6 +23,9 @@ struct change {
     directory_done *done;
     void *arg;
     unsigned tries;
+    uint32_t bucket;
+    uint8_t *value; /* what was put into it, by the txn under way */
+    size_t value_n;
     char key[BUCKET_KEY_MAX];
 };
 
@@ -38,6 +41,7 @@ struct directory {
     int64_t seen_rev;      /* nothing at or below it is news */
     uint64_t list_at_us;
     bool listing, again;
+    bool outdated; /* the list under way was asked before a change of ours that the registry has */
 };
 
 /* ---- reading */
@@ -72,9 +76,12 @@ static void on_list(void *arg, int res, int64_t rev, const struct coord_kv *kvs,
 {
     struct directory *d = arg;
     uint64_t now = clock_boot_us(d->clock);
-    bool all = res == 0;
     uint32_t bucket;
-    d->listing = false;
+    if (d->outdated)
+        res = -SATCHEL_EAGAIN;
+    bool all = res == 0;
+    d->again |= d->outdated;
+    d->listing = d->outdated = false;
     for (size_t i = 0; res == 0 && i < n; i++)
         if (bucket_key_parse(kvs[i].key, &bucket) && kvs[i].mod_rev != d->seen[bucket])
             all = bucket_apply(d, bucket, &kvs[i]) == 0 && all;
@@ -119,6 +126,7 @@ static void change_free(struct change *c, int res, const char *why)
 {
     c->done(c->arg, res, why);
     free(c->import);
+    free(c->value);
     free(c);
 }
 
@@ -203,13 +211,25 @@ static int change_apply(const struct change *c, struct domain *doms, size_t *n, 
 
 static void change_start(struct change *c);
 
+/* Who asked for it finds it served here at once: a 550 after one's own `domain add` would bounce mail for good. */
+static void own_change_apply(const struct change *c, int64_t rev)
+{
+    struct coord_kv kv = {.key = slice_str(c->key), .value = slice_of(c->value, c->value_n), .mod_rev = rev};
+    c->d->outdated = c->d->listing;
+    bucket_apply(c->d, c->bucket, &kv);
+}
+
 static void on_txn(void *arg, int res, bool succeeded, int64_t rev)
 {
     struct change *c = arg;
-    (void)rev;
-    if (res == 0 && succeeded)
+    if (res == 0 && succeeded) {
+        own_change_apply(c, rev);
         change_end(c, 0, "");
-    else if (res == 0 && ++c->tries < TRIES)
+        return;
+    }
+    free(c->value);
+    c->value = NULL;
+    if (res == 0 && ++c->tries < TRIES)
         change_start(c);
     else if (res == 0)
         change_end(c, -SATCHEL_EBUSY, "others change domains all the time: try again");
@@ -221,23 +241,20 @@ static int change_write(struct change *c, const struct coord_kv *kv, char *why_r
 {
     struct directory *d = c->d;
     struct domain *doms = NULL;
-    uint8_t *value = NULL;
-    size_t n = 0, value_n = 0;
+    size_t n = 0;
     int res = kv ? bucket_decode(kv->value, d->cfg.keep_s, &doms, &n, why_r) : 0;
     struct domain *more = res == 0 ? realloc(doms, (n + 1 + c->import_n) * sizeof *doms) : NULL;
     if (res == 0 && !more)
         res = -SATCHEL_ENOMEM;
     doms = more ? more : doms;
     res = res ? res : change_apply(c, doms, &n, why_r);
-    res = res ? res : bucket_encode(doms, n, &value, &value_n);
+    res = res ? res : bucket_encode(doms, n, &c->value, &c->value_n);
     free(doms);
     if (res < 0)
         return res;
     struct coord_cmp cmp = {slice_str(c->key), kv ? kv->mod_rev : 0};
-    struct coord_op op = {.kind = COORD_PUT, .key = slice_str(c->key), .value = slice_of(value, value_n)};
-    res = d->coord->ops->txn(d->coord, &cmp, 1, &op, 1, on_txn, c);
-    free(value);
-    return res;
+    struct coord_op op = {.kind = COORD_PUT, .key = slice_str(c->key), .value = slice_of(c->value, c->value_n)};
+    return d->coord->ops->txn(d->coord, &cmp, 1, &op, 1, on_txn, c);
 }
 
 static void on_bucket(void *arg, int res, int64_t rev, const struct coord_kv *kvs, size_t n)
@@ -270,7 +287,8 @@ static struct change *change_new(struct directory *d, enum directory_how how, co
     if (!c)
         return NULL;
     *c = (struct change){.next = d->changes, .d = d, .how = how, .dom = *dom, .done = done, .arg = arg};
-    bucket_key(bucket_of(slice_str(dom->name)), c->key);
+    c->bucket = bucket_of(slice_str(dom->name));
+    bucket_key(c->bucket, c->key);
     d->changes = c;
     return c;
 }
@@ -333,7 +351,8 @@ static void import_bucket(struct directory *d, const struct domain *const *doms,
     for (size_t i = 0; i < n; i++)
         copy[i] = *doms[i];
     *c = (struct change){.next = d->changes, .d = d, .import = copy, .import_n = n, .done = import_done};
-    bucket_key(bucket_of(slice_str(copy[0].name)), c->key);
+    c->bucket = bucket_of(slice_str(copy[0].name));
+    bucket_key(c->bucket, c->key);
     d->changes = c;
     change_start(c);
 }

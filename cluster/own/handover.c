@@ -104,6 +104,7 @@ static void on_flushed(void *arg, uint32_t shard, int res)
     struct own_shard *s = owner_ticket_end(arg, shard, &o);
     if (!s || s->state != OWNER_HANDING)
         return;
+    s->hand_us[3] = owner_now(o);
     if (res == 0)
         s->flushed = true;
     else
@@ -118,6 +119,9 @@ static void quiet_step(struct owner *o, uint32_t shard, uint64_t now)
         return;
     }
     if (s->settled) {
+        s->hand_us[0] = s->since_us;
+        s->hand_us[1] = s->idle_us;
+        s->hand_us[2] = now;
         owner_enter(o, shard, OWNER_HANDING);
         copies_flush(o->env.copies, shard, &s->to, o->cfg.flush_us, on_flushed, owner_ticket(o, s));
         return;
@@ -202,9 +206,12 @@ void handover_done(struct owner *o, uint32_t shard, int64_t rev)
     struct own_shard *s = &o->shards[shard];
     const struct map_node *n = cmap_storage(o->map, &s->to);
     o->handed_over++;
-    o->hand_us_last = owner_now(o) - s->since_us;
+    uint64_t now = owner_now(o), *t = s->hand_us;
+    o->hand_us_last = now - t[0];
     send_handed(o, s, owner_mapped(o, shard), rev);
-    log_info("owner.handed", "shard=%u to=%s epoch=%llu", shard, n ? n->name : "-", (unsigned long long)s->epoch + 1);
+    log_info("owner.handed", "shard=%u to=%s epoch=%llu claims_us=%llu applied_us=%llu flushed_us=%llu agreed_us=%llu",
+             shard, n ? n->name : "-", (unsigned long long)s->epoch + 1, (unsigned long long)(t[1] - t[0]),
+             (unsigned long long)(t[2] - t[1]), (unsigned long long)(t[3] - t[2]), (unsigned long long)(now - t[3]));
     s->asked = false;
     s->doubt_rev = 0;
     owner_enter(o, shard, OWNER_NOT_OURS);

@@ -25,6 +25,7 @@ struct own_shard {
     uint64_t epoch;         /* that we own it under */
     uint64_t since_us;      /* in this state */
     uint64_t idle_us;       /* QUIET: the relay's last claim was gone; 0: not yet */
+    uint64_t hand_us[4];    /* of a hand-over: when it was QUIET, idle, HANDING, flushed */
     uint64_t retry_us;      /* no hand-over, no txn before */
     int64_t stale_rev;      /* a txn failed at this mod_rev: nothing is asked until the map has another */
     int64_t doubt_rev;      /* a hand-over that compared this mod_rev may still come into effect: its answer was lost */

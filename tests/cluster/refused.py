@@ -18,7 +18,7 @@ def said(nodes, *words, again=lambda: None):
     def found():
         again()
         return next((line for n in nodes for line in n.log_text().splitlines() if all(w in line for w in words)), None)
-    line = until("%s say %s" % (", ".join(n.node for n in nodes), " ".join(words)), found, 30, 0.1)
+    line = until("%s say %s" % (", ".join(n.node for n in nodes), " ".join(words)), found, 70, 0.1)
     note(line[line.find("event="):][:230])
 
 

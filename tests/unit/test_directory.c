@@ -321,6 +321,27 @@ static void a_damaged_bucket_leaves_what_was(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* A 550 right after one's own `domain add` would bounce mail for good. */
+static void who_changed_it_serves_it_when_the_answer_comes(void **state)
+{
+    (void)state;
+    struct domain dom = domain_named("at-once.example");
+    struct outcome x = {0};
+    directory_tick(a.directory); /* a list is asked that does not know it yet */
+    directory_change(a.directory, DIRECTORY_ADD, &dom, on_done, &x);
+    while (!x.over)
+        coord->ops->poll(coord);
+    assert_int_equal(x.res, 0);
+    assert_non_null(served(&a, "at-once.example"));
+    for (int i = 0; i < 5; i++) {
+        coord->ops->poll(coord);
+        assert_non_null(served(&a, "at-once.example"));
+        directory_tick(a.directory);
+    }
+    assert_int_equal(change(&a, DIRECTORY_REMOVE, &dom), 0);
+    assert_null(served(&a, "at-once.example"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +351,7 @@ int main(void)
         T(a_domain_added_on_one_node_is_served_by_all),
         T(wrong_changes_are_refused),
         T(two_changes_of_one_bucket_at_once_both_happen),
+        T(who_changed_it_serves_it_when_the_answer_comes),
         T(a_list_is_changed_by_itself),
         T(buckets_that_are_not_there_change_nothing),
         T(a_node_brings_its_domains_along),
