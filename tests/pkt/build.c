@@ -176,14 +176,22 @@ static void ether(const struct world *w, struct bytes *b, const struct spec *s, 
     put16(p + 12, type);
 }
 
+/* Returns the protocol, by IPv4's numbers or IPv6's. */
+static uint8_t transport(struct bytes *b, const struct spec *s, bool v4)
+{
+    if (s->kind == PKT_TCP) {
+        tcp(b, s);
+        return PROTO_TCP;
+    }
+    if (s->kind == PKT_ICMP)
+        icmp(b, s);
+    else
+        ndp(b, s);
+    return v4 ? PROTO_ICMP : PROTO_ICMP6;
+}
+
 static void whole(const struct world *w, struct bytes *b, const struct spec *s)
 {
-    static const struct {
-        void (*make)(struct bytes *b, const struct spec *s);
-        uint8_t proto4, proto6;
-    } kinds[] = {[PKT_TCP] = {tcp, PROTO_TCP, PROTO_TCP},
-                 [PKT_ICMP] = {icmp, PROTO_ICMP, PROTO_ICMP6},
-                 [PKT_NDP] = {ndp, 0, PROTO_ICMP6}};
     if (s->kind == PKT_OTHER) {
         push_copy(b, s->raw, s->raw_n);
         return;
@@ -192,12 +200,12 @@ static void whole(const struct world *w, struct bytes *b, const struct spec *s)
         arp(b, s);
         return ether(w, b, s, ETHER_ARP);
     }
-    kinds[s->kind].make(b, s);
     bool v4 = ip_addr_is4(&s->dst);
+    uint8_t proto = transport(b, s, v4);
     if (v4)
-        ip4(b, s, kinds[s->kind].proto4);
+        ip4(b, s, proto);
     else
-        ip6(b, s, kinds[s->kind].proto6);
+        ip6(b, s, proto);
     ether(w, b, s, v4 ? ETHER_IP4 : ETHER_IP6);
 }
 

@@ -71,6 +71,7 @@ static void do_forget(struct run *r)
     struct peer *c = r->c;
     c->isn_before = c->our_isn;
     c->isn_before_us = c->our_isn_us;
+    c->our_next_before = c->our_next;
     c->met = c->our_isn_known = c->edge_known = c->edge_peers_known = false;
     c->ts_on = c->ws_on = c->sack_on = c->ecn_on = false;
     c->conn = NULL;

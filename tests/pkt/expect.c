@@ -146,8 +146,8 @@ static void isn_clock(struct words *s, struct peer *c)
 /* expect isn-above: ... is above the last number that we used before (RFC 9293 3.10.7.4, TIME-WAIT). */
 static void isn_above(struct words *s, struct peer *c)
 {
-    if ((int32_t)(c->our_isn - c->isn_before) <= 0)
-        fail(s->w, "it went from %u to %u", c->isn_before, c->our_isn);
+    if ((int32_t)(c->our_isn - c->our_next_before) < 0)
+        fail(s->w, "it is %u, used before was up to %u", c->our_isn, c->our_next_before);
 }
 
 /* expect ts-differ NAME: the clocks of our timestamps towards two peers say nothing of each other. */

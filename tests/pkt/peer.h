@@ -19,7 +19,7 @@ struct peer {
     uint64_t our_isn_us, isn_before_us; /* when they were seen */
     bool our_isn_known, met;            /* met: a segment of ours was seen */
     uint32_t next;                      /* of the peer: what it sends next */
-    uint32_t our_next;                  /* behind the last that we sent */
+    uint32_t our_next, our_next_before; /* behind the last that we sent */
     uint32_t syn;                       /* of the peer's SYN last sent */
     uint32_t edge_peers;                /* right edge of the window that the peer announced */
     uint32_t edge_ours;                 /* ... and of ours: must never move left */

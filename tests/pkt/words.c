@@ -35,15 +35,8 @@ void words_unknown(struct words *s, const char *word)
 /* A number, or "$" with one added. */
 static int64_t place(const struct words *s, const char *p, char **end_r)
 {
-    int64_t base = 0;
     bool edge = *p == '$';
-    if (edge) {
-        base = s->edge;
-        *end_r = (char *)(uintptr_t)++p;
-    }
-    if (edge && *p != '+' && *p != '-')
-        return base;
-    return base + strtoll(p, end_r, 0);
+    return (edge ? s->edge : 0) + strtoll(p + edge, end_r, 0);
 }
 
 bool words_number(const struct words *s, const char *word, int64_t *n_r)
