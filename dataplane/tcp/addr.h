@@ -62,3 +62,10 @@ static inline bool ip_prefix_has(const struct ip_prefix *p, const struct ip_addr
     return ((p->addr.q[0] ^ a->q[0]) & ip_mask64(p->bits, 0)) == 0 &&
            ((p->addr.q[1] ^ a->q[1]) & ip_mask64(p->bits, 64)) == 0;
 }
+
+/* An IPv6 network so wide that all of IPv4 stands in it, as addresses are kept here. */
+static inline bool ip_prefix_holds4(const struct ip_prefix *p)
+{
+    struct ip_addr any4 = ip_addr_of4(0);
+    return p->bits < 96 && ip_prefix_has(p, &any4);
+}
