@@ -43,6 +43,6 @@ bool guard_answer(struct guard *g, uint64_t now_us);
 /* SYN-ACKs for one SYN at most, the first included (guard_config.synack_times). */
 uint32_t guard_synack_times(const struct guard *g);
 /* The block list, searched by halves; replaces the earlier one.  entries: networks in ascending order, none within
- * another (blocklist.h makes them so), borrowed until the next call. 0, -SATCHEL_EFULL above blocked_max,
- * -SATCHEL_EINVAL when out of order; then the earlier list stays. */
+ * another, none of IPv6 that holds ::ffff:0:0/96 (blocklist.h makes them so), borrowed until the next call. 0,
+ * -SATCHEL_EFULL above blocked_max, -SATCHEL_EINVAL when they are not so; then the earlier list stays. */
 int guard_block(struct guard *g, const struct ip_prefix *entries, uint32_t n);
