@@ -63,13 +63,6 @@ static bool is_well_formed(const struct ether *e)
            memcmp(p + 8, nobody, 6) != 0;
 }
 
-static struct ip_addr address_at(const uint8_t *p)
-{
-    uint32_t w;
-    memcpy(&w, p, sizeof w);
-    return ip_addr_of4(w);
-}
-
 /* Somebody else with our address, or two who probe for it at once (RFC 5227 2.1.1). */
 static bool find_conflict(struct ip *ip, const uint8_t *p, const struct ip_addr *sender, int target, uint64_t now_us)
 {
@@ -87,21 +80,29 @@ static void answer(struct ip *ip, const uint8_t *p, uint8_t local, const struct 
         arp_send(ip, &(struct arp){ARP_REPLY, p + 8, p + 8, ip->ours[local].prefix.addr.w[3], sender->w[3]});
 }
 
-void arp_input(struct ip *ip, const struct ether *e, uint64_t now_us)
+/* False: dropped. */
+static bool heard(struct ip *ip, const struct ether *e, uint64_t now_us)
 {
     const uint8_t *p = e->l3;
-    if (!is_well_formed(e) || memcmp(p + 8, ip->cfg.mac, 6) == 0) { /* our own, come back by some other way */
-        ip_drop_shared(ip, STAT_DROP_ARP);
-        return;
-    }
-    struct ip_addr sender = address_at(p + 14), target_ip = address_at(p + 24);
+    if (!is_well_formed(e) || memcmp(p + 8, ip->cfg.mac, 6) == 0) /* our own, come back by some other way */
+        return false;
+    struct ip_addr sender = ip4_addr_at(p + 14), target_ip = ip4_addr_at(p + 24);
     int target = ours_find(ip, &target_ip);
     if (find_conflict(ip, p, &sender, target, now_us))
-        return;
-    bool asked = be16_get(p + 6) == ARP_REPLY && target >= 0 && e->dst[0] != 0xff;
-    bool known = sender.w[3] != 0 && neigh_hear(&ip->neigh, &sender, p + 8, asked ? NEIGH_ANSWER : NEIGH_CLAIM, now_us);
-    if (be16_get(p + 6) == ARP_REQUEST && target >= 0 && ours_ready(&ip->ours[target]))
-        answer(ip, p, (uint8_t)target, &sender);
-    else if (!known)
+        return true;
+    bool probe = sender.w[3] == 0, reply = be16_get(p + 6) == ARP_REPLY;
+    if (!probe && !ip_source_valid(ip, &sender))
+        return false;
+    bool to_us = reply && target >= 0 && e->dst[0] != 0xff;
+    bool known = !probe && neigh_hear(&ip->neigh, &sender, p + 8, to_us ? NEIGH_ANSWER : NEIGH_CLAIM, now_us);
+    if (reply || target < 0 || !ours_ready(&ip->ours[target]))
+        return known;
+    answer(ip, p, (uint8_t)target, &sender);
+    return true;
+}
+
+void arp_input(struct ip *ip, const struct ether *e, uint64_t now_us)
+{
+    if (!heard(ip, e, now_us))
         ip_drop_shared(ip, STAT_DROP_ARP);
 }

@@ -42,13 +42,6 @@ static int header_check(const uint8_t *p, uint32_t n, uint16_t flags)
     return be16_get(p + 6) & FRAGMENT_MASK ? STAT_DROP_IP_FRAGMENT : 0;
 }
 
-static struct ip_addr address_at(const uint8_t *p)
-{
-    uint32_t w;
-    memcpy(&w, p, sizeof w);
-    return ip_addr_of4(w);
-}
-
 int ip4_parse(struct ip *ip, const struct ether *e, struct frame *f, struct ip_in *in_r)
 {
     uint8_t *p = e->l3;
@@ -56,7 +49,7 @@ int ip4_parse(struct ip *ip, const struct ether *e, struct frame *f, struct ip_i
     if (drop)
         return drop;
     uint32_t header = (p[0] & 15u) * 4, total = be16_get(p + 2);
-    struct ip_packet k = {.src = address_at(p + 12), .dst = address_at(p + 16), .frame = f};
+    struct ip_packet k = {.src = ip4_addr_at(p + 12), .dst = ip4_addr_at(p + 16), .frame = f};
     int local = ours_find(ip, &k.dst);
     if (local < 0 || !ours_ready(&ip->ours[local]))
         return STAT_DROP_IP_ADDRESS;

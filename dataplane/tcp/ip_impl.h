@@ -83,6 +83,13 @@ uint64_t ip_draw(struct ip *ip, uint64_t n);
 /* May a packet come from here?  Never: groups, nobody, loopback, ourselves, a network's broadcast address. */
 bool ip_source_valid(const struct ip *ip, const struct ip_addr *src);
 
+static inline struct ip_addr ip4_addr_at(const uint8_t *p)
+{
+    uint32_t w;
+    memcpy(&w, p, sizeof w);
+    return ip_addr_of4(w);
+}
+
 /* ---- ip4.c, ip6.c: 0, or the STAT_DROP_* to count */
 int ip4_parse(struct ip *ip, const struct ether *e, struct frame *f, struct ip_in *in_r);
 int ip6_parse(struct ip *ip, const struct ether *e, struct frame *f, struct ip_in *in_r);

@@ -9,7 +9,8 @@
 #define ASKS_MAX     3u
 #define REACHABLE_US 30000000u
 #define FORGET_US    600000000u
-#define FAILED_US    3000000u
+#define FAILED_US    1000000u
+#define DOUBLINGS    4u
 #define DOUBT_US     1000000u
 #define NO_DEADLINE  UINT64_MAX
 
@@ -135,13 +136,11 @@ static void waiting_send(struct neigh_table *t, struct neigh *e)
     e->waits = false;
 }
 
-/* The question, once more; the time for an answer doubles where nothing is known, as nobody may be there. */
 static void ask(struct neigh_table *t, struct neigh *e, uint64_t now_us)
 {
-    uint32_t doublings = e->state == NEIGH_ASKED ? e->asks : 0;
     e->asks++;
     e->asked_us = now_us;
-    e->due_us = now_us + ((uint64_t)ASK_US << doublings);
+    e->due_us = now_us + ASK_US;
     if (e->due_us < t->next_us)
         t->next_us = e->due_us;
     t->ops.ask(t->ops.ctx, e, e->everybody, now_us);
@@ -162,11 +161,18 @@ static struct neigh *make(struct neigh_table *t, const struct ip_addr *addr, str
     return e;
 }
 
+/* How long a failure is remembered. */
+static uint64_t failed_for_us(const struct neigh *e)
+{
+    uint32_t doublings = e->fails - 1u;
+    return (uint64_t)FAILED_US << (doublings < DOUBLINGS ? doublings : DOUBLINGS);
+}
+
 /* What a frame to be sent makes of an entry's age. */
 static void use(struct neigh_table *t, struct neigh *e, uint64_t now_us)
 {
     uint64_t age = now_us - e->confirmed_us;
-    if (e->state == NEIGH_NONE || (e->state == NEIGH_FAILED && now_us - e->asked_us >= FAILED_US))
+    if (e->state == NEIGH_NONE || (e->state == NEIGH_FAILED && now_us - e->asked_us >= failed_for_us(e)))
         ask_anew(t, e, NEIGH_ASKED, true, now_us);
     else if (e->state == NEIGH_REACHABLE && age > REACHABLE_US)
         enter(e, NEIGH_STALE);
@@ -197,6 +203,7 @@ static void take(struct neigh_table *t, struct neigh *e, const uint8_t mac[6], b
     memcpy(e->mac, mac, 6);
     enter(e, confirmed ? NEIGH_REACHABLE : NEIGH_STALE);
     e->confirmed_us = now_us;
+    e->fails = 0;
     waiting_send(t, e);
 }
 
@@ -232,6 +239,7 @@ static void give_up(struct neigh_table *t, struct neigh *e, uint64_t now_us)
         return;
     }
     enter(e, NEIGH_FAILED);
+    e->fails += e->fails < UINT8_MAX;
     e->asked_us = now_us;
     waiting_drop(t, e);
 }

@@ -2,12 +2,12 @@
  *
  * Thread: its queue's; no clock, no I/O, no malloc.  ARP and NDP are beyond `ask`; frames stand at their IP header.
  *
- *   ASKED      no MAC yet; asked up to 3 times, after 1, 2 and 4 s without an answer: FAILED.  One frame waits, the
- *              newest
+ *   ASKED      no MAC yet; asked 3 times, once a second (RFC 4861 10, RFC 1122 2.3.2.1); without an answer a second
+ *              later: FAILED.  One frame waits, the newest
  *   REACHABLE  answered within 30 s
- *   STALE      older: the next frame leaves at once and the neighbour is asked, it alone, up to 3 times each second;
- *              then ASKED again.  Not confirmed for 10 minutes: ASKED at the next frame
- *   FAILED     for 3 s frames are dropped; then the next frame asks again
+ *   STALE      older: the next frame leaves at once and the neighbour is asked, it alone, up to 3 times; then ASKED.
+ *              Not confirmed for 10 minutes: ASKED at the next frame
+ *   FAILED     frames are dropped: for 1 s, then 2, 4, 8 and 16 s from failure to failure; then the next frame asks
  *
  * An answer counts only while we ask.  What an address says unasked never replaces a MAC: it makes us ask everybody, at
  * most once a second, and the answer to that replaces it (so that an address may move to another machine).
@@ -30,6 +30,7 @@ struct neigh {
     uint8_t mac[6];
     uint8_t state; /* enum neigh_state */
     uint8_t asks;  /* questions put and not answered */
+    uint8_t fails; /* times it became FAILED in a row */
     uint8_t local; /* of our addresses, the one that asks */
     bool everybody, pinned, waits;
     struct frame waiting;
