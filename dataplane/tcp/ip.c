@@ -72,8 +72,10 @@ uint64_t ip_draw(struct ip *ip, uint64_t n)
 /* Of a network that is ours, the address that stands for all of its hosts; IPv4 only. */
 static bool is_broadcast_of(const struct ip_prefix *p, const struct ip_addr *a)
 {
-    uint32_t host = p->bits < 127 ? UINT32_MAX >> (p->bits - 96) : 0, w = be32toh(a->w[3]);
-    return host && ip_prefix_has(p, a) && ((w & host) == host || (w & host) == 0);
+    if (p->bits >= 127 || !ip_prefix_has(p, a)) /* RFC 3021: two hosts and nothing else */
+        return false;
+    uint32_t host = UINT32_MAX >> (p->bits - 96), w = be32toh(a->w[3]);
+    return (w & host) == host || (w & host) == 0;
 }
 
 static bool source4_valid(const struct ip *ip, const struct ip_addr *src)

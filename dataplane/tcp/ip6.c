@@ -80,7 +80,8 @@ static bool is_unspecified(const struct ip_addr *a)
     return a->q[0] == 0 && a->q[1] == 0;
 }
 
-/* Only neighbour messages may go to an address that is being probed, and to groups; only they may come from nobody. */
+/* Only neighbour messages may go to groups; only those may come from nobody, who probes, or from an address of ours,
+ * which somebody else has. */
 static int addresses_check(const struct ip *ip, const struct ether *e, struct ip_in *in)
 {
     struct ip_packet *k = &in->p;
@@ -92,7 +93,8 @@ static int addresses_check(const struct ip *ip, const struct ether *e, struct ip
         return STAT_DROP_IP_ADDRESS;
     if ((e->dst[0] & 1) && !in->multicast)
         return STAT_DROP_ETHER;
-    if (!(in->multicast && is_unspecified(&k->src)) && !ip_source_valid(ip, &k->src))
+    bool exempt = in->multicast && (is_unspecified(&k->src) || ours_find(ip, &k->src) >= 0);
+    if (!exempt && !ip_source_valid(ip, &k->src))
         return STAT_DROP_BOGON;
     k->local = local < 0 ? 0 : (uint8_t)local;
     return 0;

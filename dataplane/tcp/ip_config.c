@@ -61,8 +61,10 @@ static bool is_host(const struct ip_addr *a)
 /* The first or the last address of an IPv4 network stands for all of it. */
 static bool is_network_itself(const struct ip_prefix *p)
 {
-    uint32_t host = p->bits < 127 ? UINT32_MAX >> (p->bits - 96) : 0, w = be32toh(p->addr.w[3]);
-    return ip_addr_is4(&p->addr) && host && ((w & host) == 0 || (w & host) == host);
+    if (!ip_addr_is4(&p->addr) || p->bits >= 127)
+        return false;
+    uint32_t host = UINT32_MAX >> (p->bits - 96), w = be32toh(p->addr.w[3]);
+    return (w & host) == 0 || (w & host) == host;
 }
 
 static bool address_fine(const struct check *c, uint8_t i)

@@ -51,7 +51,7 @@ struct ip {
 struct ip_in {
     struct ip_packet p;
     const uint8_t *mac; /* Ethernet's source */
-    bool multicast;     /* to a group; src may be unspecified then and only then */
+    bool multicast;     /* to a group; src may be unspecified or ours then and only then */
 };
 
 /* Counts a dropped frame; returns 0, as ip_input does. */

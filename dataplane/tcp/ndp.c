@@ -142,7 +142,7 @@ static bool solicited(struct ip *ip, const struct ip_in *in, const struct ip_add
 {
     const uint8_t *mac;
     int local = ours_find(ip, target);
-    if (local < 0 || !options_parse(&in->p, OPTION_SOURCE_MAC, &mac))
+    if (local < 0 || !options_parse(&in->p, OPTION_SOURCE_MAC, &mac) || ours_find(ip, &in->p.src) >= 0)
         return false;
     if (ip_addr_eq(&in->p.src, &unspecified))
         return !mac && probed(ip, in, local, now_us);
