@@ -172,11 +172,12 @@ static int file_slurp(FILE *f, struct slice *text_r)
         }
         p = more;
     }
-    *text_r = slice_of(p, n);
-    if (p && !ferror(f))
-        return 0;
-    free(p);
-    return p ? -SATCHEL_EIO : -SATCHEL_ENOMEM;
+    int res = !p ? -SATCHEL_ENOMEM : ferror(f) ? -errno : 0;
+    if (res < 0)
+        free(p);
+    else
+        *text_r = slice_of(p, n);
+    return res;
 }
 
 int blocklist_read(const char *path, uint32_t max, struct blocklist *b_r, char *why_r)
