@@ -63,6 +63,12 @@ static inline bool ip_prefix_has(const struct ip_prefix *p, const struct ip_addr
            ((p->addr.q[1] ^ a->q[1]) & ip_mask64(p->bits, 64)) == 0;
 }
 
+/* The bits of an IPv4 address that tell hosts of one network apart, in the machine's order. */
+static inline uint32_t ip_mask4_hosts(uint8_t bits)
+{
+    return ~(uint32_t)be64toh(ip_mask64(bits, 64));
+}
+
 /* An IPv6 network so wide that all of IPv4 stands in it, as addresses are kept here. */
 static inline bool ip_prefix_holds4(const struct ip_prefix *p)
 {

@@ -72,10 +72,8 @@ uint64_t ip_draw(struct ip *ip, uint64_t n)
 /* Of a network that is ours, the address that stands for all of its hosts; IPv4 only. */
 static bool is_broadcast_of(const struct ip_prefix *p, const struct ip_addr *a)
 {
-    if (p->bits >= 127 || !ip_prefix_has(p, a)) /* RFC 3021: two hosts and nothing else */
-        return false;
-    uint32_t host = UINT32_MAX >> (p->bits - 96), w = be32toh(a->w[3]);
-    return (w & host) == host || (w & host) == 0;
+    uint32_t hosts = ip_mask4_hosts(p->bits), w = be32toh(a->w[3]) & hosts;
+    return hosts > 1 && (w == 0 || w == hosts) && ip_prefix_has(p, a);
 }
 
 static bool source4_valid(const struct ip *ip, const struct ip_addr *src)

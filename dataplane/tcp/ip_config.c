@@ -61,10 +61,8 @@ static bool is_host(const struct ip_addr *a)
 /* The first or the last address of an IPv4 network stands for all of it. */
 static bool is_network_itself(const struct ip_prefix *p)
 {
-    if (!ip_addr_is4(&p->addr) || p->bits >= 127)
-        return false;
-    uint32_t host = UINT32_MAX >> (p->bits - 96), w = be32toh(p->addr.w[3]);
-    return (w & host) == 0 || (w & host) == host;
+    uint32_t hosts = ip_mask4_hosts(p->bits), w = be32toh(p->addr.w[3]) & hosts;
+    return ip_addr_is4(&p->addr) && hosts > 1 && (w == 0 || w == hosts); /* RFC 3021: a /31 is two hosts */
 }
 
 static bool address_fine(const struct check *c, uint8_t i)
