@@ -147,6 +147,7 @@ void world_start(struct world *w)
     if (w->cfg.ip.dad) { /* one address, or probes of both would mix */
         w->cfg.ip.addrs[0] = w->cfg.ip.addrs[w->variant.v6];
         w->cfg.ip.addrs_n = 1;
+        *(w->variant.v6 ? &w->cfg.ip.gateway4 : &w->cfg.ip.gateway6) = (struct ip_addr){0};
     }
     w->local = w->variant.v6 && !w->cfg.ip.dad;
     /* So that one script speaks of the same segment size over both. */
