@@ -109,6 +109,7 @@ void etcd_http_close(struct etcd_http **h)
     if (!*h)
         return;
     while (!TAILQ_EMPTY(&(*h)->reqs))
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): TAILQ_REMOVE has taken the one before off the list */
         req_free(*h, TAILQ_FIRST(&(*h)->reqs));
     curl_multi_cleanup((*h)->multi);
     curl_global_cleanup();

@@ -8,6 +8,8 @@
  * Partial ends (some recipients) are no tombstones: comparison finds those, their digests differ. */
 #include "cluster/copies/copies_impl.h"
 
+#include <assert.h>
+
 enum {
     ACK_SILENCE_US = 10000000,
     LACKING_RETRY_US = 1000000,
@@ -271,6 +273,7 @@ static bool owed_only(struct slice owed, const struct storage_id *from)
 static void settled_tell(struct copies *c, struct cpeer *from, const struct msgid *id)
 {
     struct storage_state st;
+    assert(from);
     if (c->env.storage->ops->tomb(c->env.storage, id, &st) < 0 || !owed_only(st.owed, &from->id))
         return;
     uint32_t shard = shard_of(c, st.domain);

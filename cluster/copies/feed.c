@@ -185,7 +185,7 @@ void feed_run(struct copies *c, struct cpeer *p)
 {
     while (p->up && !dlist_empty(&p->feeds) && p->feed_bytes < c->cfg.sync_bytes) {
         struct feed *f = dlist_of(p->feeds.next, struct feed, link);
-        if (f->pos == f->n) {
+        if (f->pos == f->n) { /* NOLINT(clang-analyzer-unix.Malloc): feed_free has taken the one before off the list */
             send_end(c, p, f->token, f->res);
             feed_free(p, f);
         } else if (feed_message(c, p, f) < 0) {
@@ -239,7 +239,7 @@ void feed_acked(struct copies *c, struct cpeer *from, void *obj, int res)
 void feed_down(struct copies *c, struct cpeer *p)
 {
     while (!dlist_empty(&p->feeds))
-        feed_free(p, dlist_of(p->feeds.next, struct feed, link));
+        feed_free(p, dlist_of(p->feeds.next, struct feed, link)); /* NOLINT(clang-analyzer-unix.Malloc): as above */
     p->feed_bytes = 0;
     for (uint32_t i = 0; i < c->slots.cap; i++) {
         struct feed_put *fp = c->slots.at[i];

@@ -24,6 +24,7 @@ static void flush_end(struct copies *c, struct flush_job *j, int res)
     struct cpeer *p = peer_find(c, &j->to);
     dlist_del(&j->link);
     bool more = false;
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): who ended before was taken off the list */
     dlist_each(it, tmp, &c->flushes) more |= storage_id_eq(&dlist_of(it, struct flush_job, link)->to, &j->to);
     if (p)
         p->hurry = more;

@@ -17,7 +17,7 @@ struct window {
     uint8_t cursor[QUEUE_CURSOR_MAX];
 };
 
-struct session {
+struct session { /* NOLINT(clang-analyzer-optin.performance.Padding): by topic */
     enum obj_kind kind;
     enum session_state { S_SUMS, S_BAGS, S_WINDOWS, S_WALK, S_IDS, S_JOIN, S_DRAIN } state;
     uint64_t token;

@@ -5,6 +5,8 @@
  * ends, is offered. */
 #include "cluster/copies/session.h"
 
+#include <assert.h>
+
 /* ---- what is to be sent */
 
 static void job_over(struct copies *c, uint64_t arg, int res)
@@ -184,6 +186,7 @@ static bool join_one(struct copies *c, struct session *s)
 {
     const struct own *m = s->mine_at < s->mine_n ? &s->mine[s->mine_at] : NULL;
     const struct own *t = s->theirs_at < s->theirs_n ? &s->theirs[s->theirs_at] : NULL;
+    assert(m || t);
     int d = !m ? 1 : !t ? -1 : own_cmp(m, t);
     bool same = d == 0 && m->digest == t->digest;
     if (!same && !(d > 0 ? join_theirs(c, s, t) : join_mine(c, s, m)))

@@ -53,7 +53,7 @@ struct map_node {
     uint32_t proto;
 };
 
-struct map_pool {
+struct map_pool { /* NOLINT(clang-analyzer-optin.performance.Padding): in the order of its words */
     char name[POOL_NAME_MAX];
     uint32_t copies, acks, shards;
     char fallback[POOL_NAME_MAX]; /* its shards go there while none of its own nodes lives; empty: nowhere */
