@@ -101,7 +101,7 @@ static void small_tables(struct world *w)
     t->txblocks_max = 4096;
     t->conn_bytes = (uint32_t)((tcp_conn_bytes() + 63) & ~(size_t)63);
     w->cfg.guard.bogons = false;
-    w->cfg.guard.cells = 1024;
+    w->cfg.guard.cells = 4096;
     w->cfg.guard.blocked_max = 16;
     w->cfg.guard.host_per_s = w->cfg.guard.network_per_s = 0;
     w->cfg.ip.neighbours_max = 16;
@@ -237,7 +237,7 @@ static void add_frame(struct world *w, const uint8_t *bytes, uint32_t n, uint16_
 void world_frame(struct world *w, const uint8_t *bytes, uint32_t n, uint16_t flags, uint16_t vlan)
 {
     add_frame(w, bytes, n, flags, vlan);
-    if (!w->turn_open)
+    if (!w->turn_open && !w->in_turn)
         world_turn(w, NULL, NULL);
 }
 
@@ -254,6 +254,7 @@ static void one_turn(struct world *w, void (*owner)(struct world *w, void *arg),
 {
     static struct frame in[TURN_FRAMES_MAX];
     unsigned n = w->in_n;
+    w->in_turn = true; /* what hosts answer meanwhile comes with the next one */
     memcpy(in, w->in, n * sizeof *in);
     w->in_n = 0;
     if (n > 0)
@@ -267,6 +268,7 @@ static void one_turn(struct world *w, void (*owner)(struct world *w, void *arg),
     stack_settle(w->stack);
     stack_flush(w->stack, w->now_us);
     free_frames(in, n);
+    w->in_turn = false;
 }
 
 void world_turn(struct world *w, void (*owner)(struct world *w, void *arg), void *arg)
@@ -283,7 +285,7 @@ void world_turn(struct world *w, void (*owner)(struct world *w, void *arg), void
 
 void world_truncations(struct world *w, const uint8_t *bytes, uint32_t n)
 {
-    if (w->turn_open)
+    if (w->turn_open || w->in_turn)
         return;
     for (uint32_t len = 0; len < n; len += len < 160 || len + 8 > n ? 1 : 13) {
         add_frame(w, bytes, len, 0, 0);

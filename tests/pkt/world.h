@@ -56,7 +56,7 @@ struct world {
     unsigned peers_n;
     uint16_t port; /* that the script listens on */
     /* ---- a turn that is being put together: `turn` ... `end` */
-    bool turn_open, in_owner_turn;
+    bool turn_open, in_owner_turn, in_turn;
     struct frame in[TURN_FRAMES_MAX];
     unsigned in_n;
     const struct line *owner_lines[TURN_LINES_MAX];
