@@ -186,6 +186,10 @@ static void ipv4_options(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         k = with_options(bad[i], 4);
         wire_dropped(&k, STAT_DROP_IP_HEADER);
+        k.n = 38; /* nothing behind the header */
+        be16_put(k.b + 16, 24);
+        sum4_fix(&k);
+        wire_dropped(&k, STAT_DROP_IP_HEADER);
     }
 }
 

@@ -497,6 +497,8 @@ static void ndp_malformed(void **state)
     ndp_refuse(255, 25, 2, 40); /* longer than a MAC */
     ndp_refuse(255, 26, 3, 40); /* a group's MAC */
     ndp_refuse(255, 33, 0, 40);
+    ndp_refuse(255, 33, 2, 40); /* one that is not ours to know, beyond the packet */
+    ndp_refuse(255, 0, 135, 25);
     ndp_refuse(255, 0, 135, 20);
     ndp_refuse(255, 0, 135, 31);
     for (uint8_t type = 133; type <= 137; type += type == 134 ? 3 : 1) { /* router messages, redirects */
