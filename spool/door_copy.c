@@ -116,17 +116,20 @@ static void merge_done(void *arg, int res)
     door_stage(d, &m->post, MAIL_MERGE, res);
 }
 
-static void copy_merge(struct storage *st, struct storage_merge *m)
+/* Of a message that is not known here nothing is held: it may be on its way through the log. */
+static bool copy_merge(struct storage *st, struct storage_merge *m)
 {
     struct copy_door *d = door_of(st);
     m->impl = d;
     d->under_way++;
     spool_lock(d->s);
     int res = queue_merge(d->s->queue, &m->st, merge_done, m);
+    bool held = res > 0 || (res == 0 && queue_held(d->s->queue, &m->st.id));
     spool_unlock(d->s);
     d->posted = d->posted || res == 0;
     if (res != 0)
         door_answer(d, &m->post, MAIL_MERGE, res > 0 ? 0 : res);
+    return held;
 }
 
 static size_t copy_forget(struct storage *st, const struct msgid *ids, size_t n)

@@ -66,7 +66,8 @@ struct storage_stat {
 
 struct storage_ops {
     void (*put)(struct storage *s, struct storage_put *p);
-    void (*merge)(struct storage *s, struct storage_merge *m);
+    /* true: no outlet door hands the message out as it was, from now on; nor later where done says 0. */
+    bool (*merge)(struct storage *s, struct storage_merge *m);
     /* Takes n messages out of the bags here, without a tombstone; lazy, no answer.  Those that are claimed or unknown
      * stay as they are: returns how many were taken. */
     size_t (*forget)(struct storage *s, const struct msgid *ids, size_t n);

@@ -336,6 +336,9 @@ void copies_frame(struct copies *c, const struct storage_id *from, uint16_t type
     case FRAME_STATE_ACK:
         ends_ack(c, p, payload);
         break;
+    case FRAME_STATE_TAKEN:
+        ends_taken_frame(c, p, payload);
+        break;
     case FRAME_SETTLED:
         ends_settled(c, p, payload);
         break;

@@ -78,7 +78,7 @@ uint32_t copies_synced(struct copies *c, uint32_t shard);
  */
 void copies_merge(struct copies *c, uint32_t shard, uint64_t wait_us, void (*done)(void *arg, uint32_t shard, int res),
                   void *arg);
-/* Everything that became of the shard's messages here has been acknowledged by `to`.  -SATCHEL_EAGAIN after wait_us. */
+/* Nothing that ended here, of the shard's messages, will be delivered by `to`.  -SATCHEL_EAGAIN after wait_us. */
 void copies_flush(struct copies *c, uint32_t shard, const struct storage_id *to, uint64_t wait_us,
                   void (*done)(void *arg, uint32_t shard, int res), void *arg);
 

@@ -25,6 +25,7 @@
 
 #define LEGS_MAX         16
 #define BATCHES_MAX      4           /* STATE frames to one peer that are not acked */
+#define BATCHES_HURRY    12          /* ... while a hand-over waits: less than MERGES_MAX there */
 #define ENDS_MAX         16384       /* ends waiting for one peer; what is above it is found again (owed) */
 #define HOLDER_BYTES_MAX (64u << 20) /* PUTs of one peer that are on their way to the disk here */
 #define MERGES_MAX       16384       /* states of one peer being merged here */
@@ -79,6 +80,7 @@ struct endref;
 struct state_batch {
     uint64_t id, last, sent_us; /* last: sequence of its last end */
     uint32_t n;
+    bool taken; /* what it says is over is not handed out there any more, though it may not be durable there */
 };
 
 struct cpeer { /* NOLINT(clang-analyzer-optin.performance.Padding): by topic */
@@ -91,13 +93,14 @@ struct cpeer { /* NOLINT(clang-analyzer-optin.performance.Padding): by topic */
     struct endref *ends_head, *ends_tail;
     uint32_t ends_n;
     uint64_t ends_since_us, ends_queued; /* the latter: sequence of the newest end */
-    struct state_batch batches[BATCHES_MAX];
+    struct state_batch batches[BATCHES_HURRY];
     uint32_t batches_n;
-    bool hurry; /* a hand-over waits: do not wait for company */
+    uint64_t hurry_until_us; /* a hand-over waits, or is near: ends do not wait for company */
     /* The walk over what is owed */
-    bool again;   /* is to begin */
-    bool walking; /* is under way, behind walk_after (counter 0: at the start) */
-    bool telling; /* is over, its last ends are not acked yet: shards it told of are known then */
+    bool again;       /* is to begin */
+    bool walking;     /* is under way, behind walk_after (counter 0: at the start) */
+    bool walk_needed; /* it is: something may be owed that is not on its way */
+    bool telling;     /* is over, its last ends are not acked yet: shards it told of are known then */
     struct msgid walk_after;
     uint64_t walk_at_us; /* not before */
     uint64_t walk_looked, walk_until, walks_begun, walks_done;
@@ -314,6 +317,7 @@ void merge_close(struct copies *c);
 /* ---- ends.c */
 void ends_tap(void *arg, const struct storage_state *st);
 void ends_ack(struct copies *c, struct cpeer *from, struct slice payload);
+void ends_taken_frame(struct copies *c, struct cpeer *from, struct slice payload);
 void ends_settled(struct copies *c, struct cpeer *from, struct slice payload);
 /* Tell `p` of the state; a queue that is full forgets it (it is owed, or found by comparison): false. */
 bool ends_queue(struct copies *c, struct cpeer *p, const struct storage_state *st);
@@ -322,12 +326,13 @@ void ends_again(struct copies *c, struct cpeer *p);
 void ends_down(struct copies *c, struct cpeer *p);
 void ends_tick(struct copies *c, uint64_t now);
 uint64_t ends_acked(const struct cpeer *p); /* everything up to this sequence is acked */
+uint64_t ends_taken(const struct cpeer *p); /* ... or taken */
 bool ends_quiet(const struct cpeer *p);     /* nothing is waiting or under way */
 /* Says the state to all who are owed. */
 void ends_push(struct copies *c, const struct storage_state *st);
 
 /* ---- flush.c */
-/* As copies_flush; walk: even if all that is owed was told before. */
+/* As copies_flush; walk: even if all that is owed was told before, and until it is durable there. */
 void flush_start(struct copies *c, uint32_t shard, const struct storage_id *to, bool walk, uint64_t wait_us,
                  void (*done)(void *arg, uint32_t shard, int res), void *arg);
 void flush_tick(struct copies *c, uint64_t now);

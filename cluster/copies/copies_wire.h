@@ -10,6 +10,7 @@
  *   PUT_ACK    u64 request | i32 result | u64 newest arrival | id
  *   STATE      u64 batch | u64 token | u32 n | n * state
  *   STATE_ACK  u64 batch | u32 n | n * id                             those that are durable at the sender
+ *   STATE_TAKEN  u64 batch                                            comes before its STATE_ACK, or never
  *   SETTLED, FORGET   u32 n | n * id
  *   WANT       u64 token | u32 n | n * id                             answer: PUTs (or STATEs) with the token, SYNC_END
  *   SUMS       u8 reply | u64 token | u32 n | n * (shard | u64 count | u64 digest)

@@ -1,6 +1,7 @@
 /* ends.c - what became of messages here: told to those who may hold a copy, until they know.
  *
- * tap -> a queue for each peer -> STATE (within push_us, at most BATCHES_MAX not acked) -> STATE_ACK -> storage.confirm
+ * tap -> a queue for each peer -> STATE (within push_us, at most BATCHES_MAX not acked) -> STATE_TAKEN (nothing of it
+ * is delivered there any more: enough to hand a shard over) -> STATE_ACK (durable there) -> storage.confirm
  * -> nobody is owed any more: SETTLED to the holders, who are owed nothing by it then either.
  *
  * The queues are only quick.  What they cannot hold, what a lost link took along, and what a crash forgot is in the
@@ -44,7 +45,7 @@ bool ends_queue(struct copies *c, struct cpeer *p, const struct storage_state *s
     *(p->ends_tail ? &p->ends_tail->next : &p->ends_head) = e;
     p->ends_tail = e;
     p->ends_n++;
-    copies_wake(c, p->hurry ? 0 : p->ends_since_us + c->cfg.push_us);
+    copies_wake(c, copies_now(c) < p->hurry_until_us ? 0 : p->ends_since_us + c->cfg.push_us);
     return true;
 }
 
@@ -117,9 +118,10 @@ static int batch_send(struct copies *c, struct cpeer *p, uint64_t now)
 
 static void queue_send(struct copies *c, struct cpeer *p, uint64_t now)
 {
-    while (p->ends_head && p->batches_n < BATCHES_MAX) {
+    bool hurry = now < p->hurry_until_us;
+    while (p->ends_head && p->batches_n < (hurry ? BATCHES_HURRY : BATCHES_MAX)) {
         uint64_t due = p->ends_since_us + c->cfg.push_us;
-        if (now < due && !p->hurry && p->ends_n < WIRE_STATES_MAX) {
+        if (now < due && !hurry && p->ends_n < WIRE_STATES_MAX) {
             copies_wake(c, due);
             return;
         }
@@ -176,6 +178,7 @@ static bool walk_each(void *arg, const struct storage_state *st)
 
 static void walk_begin(struct copies *c, struct cpeer *p)
 {
+    p->walk_needed = p->again;
     p->again = p->telling = false;
     p->walking = true;
     p->walk_after = (struct msgid){.counter = 0};
@@ -225,13 +228,15 @@ static void walk_tick(struct copies *c, struct cpeer *p, uint64_t now)
 {
     if (p->telling && ends_acked(p) >= p->walk_until)
         walk_told(c, p);
-    if (!p->walking && (p->again || now >= p->walk_at_us)) {
-        if (now >= p->walk_at_us)
-            walk_begin(c, p);
-        else
-            copies_wake(c, p->walk_at_us);
-    }
-    if (p->walking)
+    bool hurry = now < p->hurry_until_us; /* walks of habit wait: their ends would be before those of a hand-over */
+    uint64_t at = hurry && !p->again && p->walk_at_us < p->hurry_until_us ? p->hurry_until_us : p->walk_at_us;
+    if (!p->walking && now >= at)
+        walk_begin(c, p);
+    else if (!p->walking)
+        copies_wake(c, at);
+    if (p->walking && hurry && !p->walk_needed)
+        copies_wake(c, p->hurry_until_us);
+    else if (p->walking)
         walk_step(c, p, now);
 }
 
@@ -327,6 +332,17 @@ void ends_ack(struct copies *c, struct cpeer *from, struct slice payload)
     batch_acked(c, from, batch, n);
 }
 
+void ends_taken_frame(struct copies *c, struct cpeer *from, struct slice payload)
+{
+    struct wire_rd r = wire_rd(payload);
+    uint64_t batch = wire_u64(&r);
+    if (r.bad)
+        frame_bad(c, from, "STATE_TAKEN");
+    for (uint32_t i = 0; i < from->batches_n; i++)
+        from->batches[i].taken |= from->batches[i].id == batch && !r.bad;
+    copies_wake(c, 0);
+}
+
 void ends_settled(struct copies *c, struct cpeer *from, struct slice payload)
 {
     struct wire_rd r = wire_rd(payload);
@@ -348,6 +364,14 @@ uint64_t ends_acked(const struct cpeer *p)
 {
     if (p->batches_n)
         return p->batches[0].last - p->batches[0].n;
+    return p->ends_head ? p->ends_head->seq - 1 : p->ends_queued;
+}
+
+uint64_t ends_taken(const struct cpeer *p)
+{
+    for (uint32_t i = 0; i < p->batches_n; i++)
+        if (!p->batches[i].taken)
+            return p->batches[i].last - p->batches[i].n;
     return p->ends_head ? p->ends_head->seq - 1 : p->ends_queued;
 }
 

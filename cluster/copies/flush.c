@@ -2,10 +2,17 @@
  * leave a shard.
  *
  *   START   where something may be owed to it that is not on its way (a link was lost, it is new to the shard): WALK
- *   WALK    a walk over what is owed begins after now, and ends
+ *   WALK    the walk over what is owed that tells it ends: one that begins after now, or the one under way
  *   ACKS    all that was on its way at that time is acked; if it left something out: from the start, until the deadline
- * A message whose end waits for its DSN (shed.c) keeps its shard in START. */
+ *           For a hand-over it is enough that `to` has taken it: it delivers nothing of that, and if it dies before all
+ *           is durable there, we still owe it, and whoever is the owner then asks us
+ * A message whose end waits for its DSN (shed.c) keeps its shard in START.
+ *
+ * Ends for `to` do not wait for company meanwhile, and for HURRY_US more: a hand-over flushes once before it interrupts
+ * the relay and once after. */
 #include "cluster/copies/copies_impl.h"
+
+enum { HURRY_US = 1000000 };
 
 struct flush_job {
     struct dlist link;
@@ -26,8 +33,8 @@ static void flush_end(struct copies *c, struct flush_job *j, int res)
     bool more = false;
     /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): who ended before was taken off the list */
     dlist_each(it, tmp, &c->flushes) more |= storage_id_eq(&dlist_of(it, struct flush_job, link)->to, &j->to);
-    if (p)
-        p->hurry = more;
+    if (p && !more)
+        p->hurry_until_us = copies_now(c) + HURRY_US;
     if (j->done)
         j->done(j->arg, j->shard, res);
     free(j);
@@ -42,11 +49,13 @@ static bool begin(struct copies *c, struct flush_job *j, struct cpeer *p)
     j->lacking = p->lacking;
     j->until = p->ends_queued;
     j->state = FLUSH_ACKS;
-    if (j->walk || p->again || p->walking || !m || m->fresh) {
-        j->walk_n = p->walks_begun + 1;
-        j->state = FLUSH_WALK;
+    bool ahead = j->walk || p->again || !m || (m->fresh && !m->telling);
+    if (!ahead && !m->fresh && !(p->walking && p->walk_needed))
+        return true;
+    j->walk_n = p->walks_begun + ahead;
+    j->state = FLUSH_WALK;
+    if (ahead)
         ends_again(c, p);
-    }
     return true;
 }
 
@@ -71,7 +80,7 @@ static bool flush_step(struct copies *c, struct flush_job *j, struct cpeer *p)
         return begin(c, j, p);
     if (j->state == FLUSH_WALK)
         return walked(c, j, p);
-    if (ends_acked(p) >= j->until)
+    if ((j->walk ? ends_acked(p) : ends_taken(p)) >= j->until)
         flush_end(c, j, 0);
     return false;
 }
@@ -86,8 +95,8 @@ void flush_start(struct copies *c, uint32_t shard, const struct storage_id *to, 
     *j = (struct flush_job){.shard = shard, .to = *to, .walk = walk, .done = done, .arg = arg};
     j->deadline_us = copies_now(c) + wait_us;
     dlist_add(&c->flushes, &j->link);
-    if (p)
-        p->hurry = true;
+    if (p && p->hurry_until_us < j->deadline_us)
+        p->hurry_until_us = j->deadline_us;
     copies_wake(c, 0);
 }
 

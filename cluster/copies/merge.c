@@ -102,14 +102,28 @@ static struct merges *merges_new(struct copies *c, struct cpeer *from, struct sl
     return b;
 }
 
+static void send_taken(struct copies *c, const struct merges *b)
+{
+    struct fbuf *f = fbuf_new(FRAME_STATE_TAKEN, FRAME_STATE_TAKEN_VERSION, 8);
+    if (!f)
+        return; /* the ack says it, too, a little later */
+    struct wire_wr w = fbuf_writer(f);
+    wire_put_u64(&w, b->batch);
+    fbuf_end(f, &w);
+    peer_send(c, b->from, f);
+}
+
 static void merges_start(struct copies *c, struct merges *b)
 {
+    bool taken = b->batch != 0;
     b->from->merges += b->n;
     for (uint32_t i = 0, n = b->n; i < n; i++) {
         struct merge_op *o = &b->ops[i];
         copies_heard(c, o->m.st.arrival_us);
-        c->env.storage->ops->merge(c->env.storage, &o->m);
+        taken = c->env.storage->ops->merge(c->env.storage, &o->m) && taken;
     }
+    if (taken)
+        send_taken(c, b);
 }
 
 static bool merges_parse(struct copies *c, struct merges *b, size_t bytes_n, size_t at)

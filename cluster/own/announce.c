@@ -8,13 +8,9 @@
 
 enum { WALK_GAP_US = 20000, SLICE_NAMES = 2000 };
 
-static void keep_name(void *arg, struct slice domain, const struct bag_stat *st)
+void names_add(struct own_names *l, struct slice domain)
 {
-    struct owner *o = arg;
-    struct own_names *l = &o->names;
-    uint32_t i = gate_shard_of(o->env.gate, domain);
-    (void)st;
-    if (i >= o->shards_n || !o->shards[i].announce || domain.n > 255)
+    if (domain.n > 255)
         return;
     if (l->cap - l->n < domain.n + 1) {
         size_t cap = l->cap ? l->cap * 2 : 4096;
@@ -27,6 +23,15 @@ static void keep_name(void *arg, struct slice domain, const struct bag_stat *st)
     l->bytes[l->n++] = (uint8_t)domain.n;
     memcpy(l->bytes + l->n, domain.p, domain.n);
     l->n += domain.n;
+}
+
+static void keep_name(void *arg, struct slice domain, const struct bag_stat *st)
+{
+    struct owner *o = arg;
+    uint32_t i = gate_shard_of(o->env.gate, domain);
+    (void)st;
+    if (i < o->shards_n && o->shards[i].announce)
+        names_add(&o->names, domain);
 }
 
 static void walk(struct owner *o, uint64_t now)

@@ -1,7 +1,8 @@
 /* handover.c - a shard's way to another owner, and the word of one that came to us.
  *
- *   QUIET    gate closed -> the relay's claims are 0 -> the queue has applied their ends (a look at the bags, then one
- *            more turn of the loop: by then copies have heard of all of them)
+ *   OWNED    flush, while the relay goes on: what is left for HANDING is what became of messages since
+ *   QUIET    gate closed -> the relay's claims are 0 -> the queue has applied their ends (settle.c; then one more turn
+ *            of the loop: by then copies have heard of all of them)
  *   HANDING  flush -> CAS (shardcas.c) -> HANDED
  *
  * Interrupts relaying from QUIET here to OWNED there: some round trips. */
@@ -13,9 +14,7 @@
 
 enum {
     CLAIMS_POLL_US = 2000,
-    SWEEP_MIN_US = 5000,
-    SWEEP_MAX_US = 100000,
-    SETTLE_MAX_US = 2000000, /* claims that are still there then are compaction's, not ends on their way */
+    WARM_AGAIN_US = 2000000,
     REMEMBER_US = 10000000,
 };
 
@@ -98,6 +97,33 @@ static bool still_meant(const struct owner *o, uint32_t shard)
     return o->leaving || storage_id_eq(&m->next, &s->to);
 }
 
+static void on_warm(void *arg, uint32_t shard, int res)
+{
+    struct owner *o;
+    struct own_shard *s = owner_ticket_end(arg, shard, &o);
+    if (!s || s->state != OWNER_OWNED)
+        return;
+    s->warming = false;
+    s->warm = res == 0;
+    if (res < 0)
+        s->retry_us = owner_now(o) + WARM_AGAIN_US;
+}
+
+void handover_begin(struct owner *o, uint32_t shard, const struct storage_id *to)
+{
+    struct own_shard *s = &o->shards[shard];
+    if (s->warming)
+        return;
+    bool warm = s->state == OWNER_MERGING || (s->warm && storage_id_eq(&s->to, to)); /* or nothing is interrupted */
+    s->to = *to;
+    if (warm) {
+        owner_enter(o, shard, OWNER_QUIET);
+        return;
+    }
+    s->warming = true;
+    copies_flush(o->env.copies, shard, to, o->cfg.flush_us, on_warm, owner_ticket(o, s));
+}
+
 static void on_flushed(void *arg, uint32_t shard, int res)
 {
     struct owner *o;
@@ -141,47 +167,6 @@ void handover_step(struct owner *o, uint32_t shard, uint64_t now)
         owner_back(o, shard, "the next owner is gone, or another one is wanted");
     else if (s->state == OWNER_QUIET)
         quiet_step(o, shard, now);
-}
-
-static void count_busy(void *arg, struct slice domain, const struct bag_stat *st)
-{
-    struct owner *o = arg;
-    uint32_t i = st->claimed ? gate_shard_of(o->env.gate, domain) : UINT32_MAX;
-    if (i < o->shards_n)
-        o->shards[i].busy += (uint32_t)st->claimed;
-}
-
-static bool waits(const struct own_shard *s)
-{
-    return s->state == OWNER_QUIET && s->idle_us && !s->settled;
-}
-
-void handover_sweep(struct owner *o, uint64_t now)
-{
-    uint32_t n = 0, left = 0;
-    for (uint32_t k = 0; k < o->work_n; k++) {
-        o->shards[o->work[k]].busy = 0;
-        n += waits(&o->shards[o->work[k]]);
-    }
-    if (n == 0)
-        return;
-    if (now < o->sweep_us) {
-        owner_wake(o, o->sweep_us);
-        return;
-    }
-    o->env.storage->ops->bags(o->env.storage, count_busy, o);
-    for (uint32_t k = 0; k < o->work_n; k++) {
-        struct own_shard *s = &o->shards[o->work[k]];
-        if (!waits(s))
-            continue;
-        s->settled = s->busy == 0 || now - s->idle_us >= SETTLE_MAX_US;
-        left += !s->settled;
-    }
-    o->sweep_gap_us = left == 0 || !o->sweep_gap_us        ? SWEEP_MIN_US
-                      : o->sweep_gap_us < SWEEP_MAX_US / 2 ? o->sweep_gap_us * 2
-                                                           : SWEEP_MAX_US;
-    o->sweep_us = now + o->sweep_gap_us;
-    owner_wake(o, left < n ? 0 : o->sweep_us);
 }
 
 static void send_handed(struct owner *o, const struct own_shard *s, const struct map_shard *m, int64_t rev)

@@ -129,7 +129,7 @@ void owner_enter(struct owner *o, uint32_t shard, enum owner_state state)
     s->state = state;
     s->since_us = now;
     s->turn = ++o->turns;
-    s->solo = s->settled = s->flushed = s->asked = false;
+    s->solo = s->settled = s->flushed = s->asked = s->looked = s->warming = s->warm = false;
     s->idle_us = 0;
     if (state == OWNER_MERGING)
         start_merging(o, shard);
@@ -313,10 +313,10 @@ static void shard_step(struct owner *o, uint32_t i, uint64_t now)
     if (s->state == OWNER_MERGING && s->merged && s->confirmed && (!o->env.may || o->env.may(o->env.arg, i)))
         owner_enter(o, i, OWNER_OWNED);
     bool mine = s->state == OWNER_OWNED || (s->state == OWNER_MERGING && o->leaving);
-    if (mine && now >= s->retry_us && handover_heir(o, i, &to)) {
-        s->to = to;
-        owner_enter(o, i, OWNER_QUIET);
-    }
+    if (!mine || !handover_heir(o, i, &to))
+        s->warm = false;
+    else if (now >= s->retry_us)
+        handover_begin(o, i, &to);
     if (s->state == OWNER_QUIET || s->state == OWNER_HANDING)
         handover_step(o, i, now);
 }
@@ -334,7 +334,7 @@ static void work_tick(struct owner *o, uint64_t now)
 {
     for (uint32_t k = 0; k < o->work_n; k++)
         shard_step(o, o->work[k], now);
-    handover_sweep(o, now);
+    settle_tick(o, now);
     shardcas_tick(o, now);
     uint32_t kept = 0;
     for (uint32_t k = 0; k < o->work_n; k++) {
@@ -469,6 +469,7 @@ void owner_close(struct owner **op)
     free(o->shards);
     free(o->work);
     free(o->names.bytes);
+    free(o->busy.bytes);
     free(o);
     *op = NULL;
 }

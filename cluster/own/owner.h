@@ -19,7 +19,8 @@
  * sync for an orderly stop (no wait for the lease).
  *
  *   owner.c       the states; what the map and the lease do to them; the tick
- *   handover.c    away from here: claims, flush, HANDED; and to here
+ *   handover.c    away from here: flush, claims, flush, HANDED; and to here
+ *   settle.c      the last ends, applied
  *   shardcas.c    changes of shards, many in one txn
  *   announce.c    the bags of shards that were just granted
  *   report.c      REPORT frames, both sides

@@ -18,10 +18,12 @@ struct own_shard {
     bool asked, solo;       /* a txn with it is under way; it goes alone, since one with others failed */
     bool merged, confirmed; /* MERGING: both, then OWNED */
     bool handed;            /* MERGING: by its former owner */
+    bool warming, warm;     /* OWNED: `to` is being told what it is owed; it knows */
+    bool looked;            /* QUIET: its busy bags are among `busy` of the owner */
     bool settled, flushed;  /* QUIET: the last ends are applied; HANDING: and known to `to` */
     bool emptied;           /* we hold nothing of it, as a former member */
     bool announce;          /* its bags are to be made ready */
-    uint32_t busy;          /* QUIET: messages claimed in the queue, by the last look */
+    uint32_t busy;          /* QUIET: bags with claims in the queue, by the last look */
     uint64_t epoch;         /* that we own it under */
     uint64_t since_us;      /* in this state */
     uint64_t idle_us;       /* QUIET: the relay's last claim was gone; 0: not yet */
@@ -29,7 +31,7 @@ struct own_shard {
     uint64_t retry_us;      /* no hand-over, no txn before */
     int64_t stale_rev;      /* a txn failed at this mod_rev: nothing is asked until the map has another */
     int64_t doubt_rev;      /* a hand-over that compared this mod_rev may still come into effect: its answer was lost */
-    struct storage_id to;   /* QUIET, HANDING */
+    struct storage_id to;   /* warming, QUIET, HANDING */
 };
 
 struct own_ticket {
@@ -77,7 +79,8 @@ struct owner { /* NOLINT(clang-analyzer-optin.performance.Padding): by topic */
 
     struct own_handed handed[OWNER_HANDED];
     uint32_t handed_at;
-    uint64_t sweep_us, sweep_gap_us;
+    uint64_t walk_us;      /* no walk over all bags before */
+    struct own_names busy; /* bags with claims, of shards that are QUIET */
 
     bool announcing; /* some shard has `announce` */
     uint64_t announce_us;
@@ -126,13 +129,17 @@ bool handover_heir(const struct owner *o, uint32_t shard, struct storage_id *to_
 /* Could somebody become the heir, if we waited? */
 bool handover_possible(const struct owner *o, uint32_t shard);
 void handover_step(struct owner *o, uint32_t shard, uint64_t now);
-/* QUIET shards whose claims are gone: are their ends applied? */
-void handover_sweep(struct owner *o, uint64_t now);
+/* Towards `to`: what it is owed first, then QUIET. */
+void handover_begin(struct owner *o, uint32_t shard, const struct storage_id *to);
 /* The CAS that gives it away is in. */
 void handover_done(struct owner *o, uint32_t shard, int64_t rev);
 void handover_frame(struct owner *o, const struct storage_id *from, struct slice payload);
 /* Did its former owner say that this shard is ours at this epoch? */
 bool handover_was_told(struct owner *o, const struct map_shard *s);
+
+/* ---- settle.c */
+/* QUIET shards whose claims are gone: are their ends applied? */
+void settle_tick(struct owner *o, uint64_t now);
 
 /* ---- shardcas.c */
 void shardcas_tick(struct owner *o, uint64_t now);
@@ -140,6 +147,7 @@ void shardcas_close(struct owner *o);
 enum own_want shardcas_want(const struct owner *o, uint32_t shard);
 
 /* ---- announce.c */
+void names_add(struct own_names *l, struct slice domain);
 void announce_tick(struct owner *o, uint64_t now);
 
 /* ---- report.c */

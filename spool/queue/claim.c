@@ -29,6 +29,11 @@ struct hold *hold_find(const struct queue *q, const struct msgid *id)
     return q->holds.n ? table_find(&q->holds, hold_hash(id), hold_eq, id) : NULL;
 }
 
+bool queue_held(const struct queue *q, const struct msgid *id)
+{
+    return hold_find(q, id) != NULL;
+}
+
 static bool hold_is_fresh(const struct hold *h)
 {
     return !h->gone && !h->held && h->due_us == 0;

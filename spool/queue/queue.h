@@ -131,6 +131,8 @@ int queue_finish(struct queue *q, struct slice domain, const struct claim *c, co
  */
 typedef void queue_merged(void *arg, int res);
 int queue_merge(struct queue *q, const struct storage_state *st, queue_merged *done, void *arg);
+/* It is claimed, or a change of it is on its way. */
+bool queue_held(const struct queue *q, const struct msgid *id);
 /* The MSG record of a live message cannot be read: this one takes its place, with the state as it is.  Copied.  0: done
  * runs when it is durable and applied; -SATCHEL_EBUSY, -SATCHEL_ENOENT. */
 int queue_repair(struct queue *q, const struct record *rec, queue_merged *done, void *arg);

@@ -167,7 +167,7 @@ static void merge_done(void *arg, int res)
     answer_merge(m->impl, m, res);
 }
 
-static void st_merge(struct storage *s, struct storage_merge *m)
+static bool st_merge(struct storage *s, struct storage_merge *m)
 {
     struct house_depot *d = of_storage(s);
     m->impl = d;
@@ -175,6 +175,7 @@ static void st_merge(struct storage *s, struct storage_merge *m)
     if (res != 0)
         answer_merge(d, m, res > 0 ? 0 : res);
     house_wake(d, 0);
+    return res > 0 || (res == 0 && queue_held(d->h.q, &m->st.id));
 }
 
 static size_t st_forget(struct storage *s, const struct msgid *ids, size_t n)

@@ -92,8 +92,9 @@ static void state_union(struct msg_state *ours, const struct msg_state *theirs)
     ours->held = theirs->held;
 }
 
-static int do_merge(struct model *m, struct storage_merge *g)
+static int do_merge(struct model *m, const struct op *o)
 {
+    const struct storage_merge *g = o->merge;
     const struct letter *l = model_letter(m, &g->st.id);
     if (!l)
         return -SATCHEL_EINVAL;
@@ -101,8 +102,10 @@ static int do_merge(struct model *m, struct storage_merge *g)
     bool known = c->what != COPY_NONE;
     if (!known && g->st.state.live > 0)
         return -SATCHEL_ENOENT;
-    if (c->what == COPY_LIVE && c->claimed)
+    if (c->what == COPY_LIVE && c->claimed && !o->holds)
         return -SATCHEL_EBUSY;
+    if (o->holds)
+        c->claimed = false;
     if (!known)
         c->state = g->st.state;
     else
@@ -182,7 +185,7 @@ int model_do(struct model *m, struct op *o)
     case OP_PUT:
         return do_put(m, o->put);
     case OP_MERGE:
-        return do_merge(m, o->merge);
+        return do_merge(m, o);
     case OP_FINISH:
         do_finish(m, o);
         return 0;

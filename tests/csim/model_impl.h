@@ -40,6 +40,7 @@ struct op {
     int res; /* known when it was handed in: refused */
     struct storage_put *put;
     struct storage_merge *merge;
+    bool holds; /* a MERGE that keeps the message from being claimed */
     struct storage_id who;
     struct msg_state state; /* FINISH */
     struct msgid *ids;

@@ -14,11 +14,17 @@ static void st_put(struct storage *s, struct storage_put *p)
     model_push(m, o, p->flags & PUT_LAZY);
 }
 
-static void st_merge(struct storage *s, struct storage_merge *g)
+static bool st_merge(struct storage *s, struct storage_merge *g)
 {
+    struct model *m = of_storage(s);
+    struct copy *c = model_copy(m, &g->st.id);
     struct op *o = model_op(OP_MERGE);
     o->merge = g;
-    model_push(of_storage(s), o, true);
+    o->holds = c && c->what == COPY_LIVE && !c->claimed;
+    if (o->holds)
+        c->claimed = true;
+    model_push(m, o, true);
+    return o->holds || (c && c->what == COPY_TOMB);
 }
 
 /* Taken out of the bag at once, as by a claim; gone when that is durable. */

@@ -45,6 +45,7 @@ struct fnode {
     void (*tap)(void *arg, const struct storage_state *st);
     void *tap_arg;
     bool full, full_chunks, dead, silent; /* silent: its disk does not answer */
+    bool holds;                           /* what is being merged is not handed out */
     uint64_t observed_us, puts, forgets;
     uint32_t emptied[SHARDS], synced_calls;
     uint8_t buf[2][70000];

@@ -28,9 +28,10 @@ static void fs_put(struct storage *s, struct storage_put *p)
     fop_add(fnode_of(s))->put = p;
 }
 
-static void fs_merge(struct storage *s, struct storage_merge *m)
+static bool fs_merge(struct storage *s, struct storage_merge *m)
 {
     fop_add(fnode_of(s))->merge = m;
+    return fnode_of(s)->holds;
 }
 
 static void fput(struct fnode *f, uint64_t n, uint32_t d, uint8_t items)

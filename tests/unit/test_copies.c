@@ -421,6 +421,29 @@ static void test_flush(void **state)
     assert_int_equal(answered, -SATCHEL_EAGAIN);
 }
 
+/* A shard is handed over when the heir will not deliver what ended here: it need not be durable there. */
+static void test_flush_taken(void **state)
+{
+    (void)state;
+    for (int holds = 0; holds < 2; holds++) {
+        fstart(3, 2, 2, 1, &cfg);
+        fput(&net.nodes[0], 1, 0, 1);
+        fput(&net.nodes[1], 1, 0, 1);
+        frun(2000000, NULL);
+        net.nodes[1].holds = holds;
+        net.nodes[1].silent = true;
+        fdeliver(0, 1, 3, 0);
+        frun(400, NULL);
+        answered = 1;
+        copies_flush(net.nodes[0].copies, 0, &net.nodes[1].id, 1000000, on_done, NULL);
+        frun(900000, NULL);
+        assert_int_equal(answered, holds ? 0 : 1);
+        assert_int_equal(net.nodes[0].msgs[1].owed, 2);
+        if (!holds)
+            fstop();
+    }
+}
+
 /* The end of a message waits until the DSN about it is on enough storages. */
 static void test_dsn_first(void **state)
 {
@@ -773,6 +796,7 @@ int main(void)
         T(test_returning_member),
         T(test_new_member_learns_ends),
         T(test_flush),
+        T(test_flush_taken),
         T(test_dsn_first),
         T(test_comparison_heals),
         T(test_sync_bit),

@@ -145,7 +145,15 @@ static void storage_stat(struct storage *s, struct storage_stat *st_r)
 }
 
 static const struct peers_ops peers_fake = {.send = send_frame};
-static const struct storage_ops storage_fake = {.bags = list_bags, .ready = make_ready, .stat = storage_stat};
+static void stat_bag(struct storage *s, struct slice domain, struct bag_stat *st_r)
+{
+    (void)s;
+    (void)domain;
+    *st_r = (struct bag_stat){.claimed = the->claimed};
+}
+
+static const struct storage_ops storage_fake = {
+    .bags = list_bags, .bag = stat_bag, .ready = make_ready, .stat = storage_stat};
 
 /* "7.test" lies in shard 7. */
 static uint32_t shard_of(void *arg, struct slice domain)
@@ -247,14 +255,17 @@ static int teardown(void **state)
     return 0;
 }
 
-static void answer_all(void)
+static bool answer_all(void)
 {
+    bool any = false;
     for (uint32_t i = 0; prompt && i < SHARDS; i++) {
+        any |= merges[i].done || flushes[i].done;
         if (merges[i].done)
             answer(&merges[i], i, 0);
         if (flushes[i].done)
             answer(&flushes[i], i, 0);
     }
+    return any;
 }
 
 static void turn(struct house *h)
@@ -275,9 +286,9 @@ static void run(struct house *h, uint64_t us)
         turn(h);
         uint64_t next = owner_next_us(h->o), calls = fake_coord_next_us(&h->coord->base);
         next = calls < next ? calls : next;
-        if (next > end)
+        if (next > end && !answer_all())
             break;
-        fake_now_us = next > fake_now_us ? next : fake_now_us;
+        fake_now_us = next > fake_now_us && next <= end ? next : fake_now_us;
     }
     fake_now_us = end;
     turn(h);
@@ -475,6 +486,15 @@ static void another_takes_over(void **state)
 
 /* ---- hand-over */
 
+/* The heir knows what it is owed: the relay may be interrupted. */
+static void run_warm(struct house *h)
+{
+    run(h, 100 * MS);
+    assert_int_equal(owner_shard(h->o, 3), OWNER_OWNED);
+    answer(&flushes[3], 3, 0);
+    run(h, 100 * MS);
+}
+
 static void hand_over_in_order(void **state)
 {
     struct house *h = *state;
@@ -485,16 +505,20 @@ static void hand_over_in_order(void **state)
     assert_int_equal(h->out->ops->claim(h->out, slice_str("3.test"), CLAIM_DUE, 0, m, 4), 1);
     plan_next(h, B);
     run(h, 50 * MS);
+    assert_int_equal(owner_shard(h->o, 3), OWNER_OWNED); /* B is told what it is owed, and mail flows */
+    assert_true(h->out->ops->may(h->out, m[0]));
+    answer(&flushes[3], 3, 0);
+    run(h, 50 * MS);
     assert_int_equal(owner_shard(h->o, 3), OWNER_QUIET);
     assert_false(h->out->ops->may(h->out, m[0]));
     h->claimed = 1; /* its end is on its way to the log */
     h->out->ops->release(h->out, m[0]);
     run(h, 50 * MS);
-    assert_int_equal(flushes_n, 0);
-    h->claimed = 0;
-    run(h, 200 * MS);
-    assert_int_equal(owner_shard(h->o, 3), OWNER_HANDING);
     assert_int_equal(flushes_n, 1);
+    h->claimed = 0;
+    run(h, 3 * MS);
+    assert_int_equal(owner_shard(h->o, 3), OWNER_HANDING);
+    assert_int_equal(flushes_n, 2);
     assert_non_null(strstr(fake_coord_get(h->coord, "shards/shared/00003"), "\"epoch\":5"));
     answer(&flushes[3], 3, 0);
     run(h, 10 * MS);
@@ -529,6 +553,25 @@ static void waits_for_sync(void **state)
     assert_handed(h, B);
 }
 
+/* The first flush fails: mail flows on, and it is tried again. */
+static void heir_cannot_be_told(void **state)
+{
+    struct house *h = *state;
+    own(h);
+    plan_next(h, B);
+    run(h, 100 * MS);
+    answer(&flushes[3], 3, -SATCHEL_EAGAIN);
+    run(h, SEC);
+    assert_int_equal(owner_shard(h->o, 3), OWNER_OWNED);
+    assert_true(gate_may(h->gate, 3));
+    assert_int_equal(flushes_n, 1);
+    run(h, 2 * SEC);
+    assert_int_equal(flushes_n, 2);
+    prompt = true;
+    run(h, SEC);
+    assert_handed(h, B);
+}
+
 static void primary_keeps_us_waiting(void **state)
 {
     struct house *h = *state;
@@ -537,6 +580,7 @@ static void primary_keeps_us_waiting(void **state)
     fake_add(h->in, "3.test", "s@x", "a@x", "hi", 0);
     assert_int_equal(h->out->ops->claim(h->out, slice_str("3.test"), CLAIM_DUE, 0, m, 4), 1);
     plan_next(h, B);
+    run_warm(h);
     run(h, 29 * SEC);
     assert_int_equal(owner_shard(h->o, 3), OWNER_QUIET);
     run(h, 2 * SEC);
@@ -551,12 +595,14 @@ static void flush_fails(void **state)
     struct house *h = *state;
     own(h);
     plan_next(h, B);
-    run(h, 100 * MS);
+    run_warm(h);
     answer(&flushes[3], 3, -SATCHEL_EAGAIN);
     run(h, 100 * MS);
     assert_int_equal(owner_shard(h->o, 3), OWNER_OWNED);
     run(h, 5 * SEC); /* and once more */
-    assert_int_equal(flushes_n, 2);
+    assert_int_equal(flushes_n, 3);
+    run_warm(h);
+    assert_int_equal(flushes_n, 4);
     answer(&flushes[3], 3, 0);
     run(h, 100 * MS);
     assert_handed(h, B);
@@ -567,7 +613,7 @@ static void next_dies(void **state)
     struct house *h = *state;
     own(h);
     plan_next(h, B);
-    run(h, 100 * MS);
+    run_warm(h);
     assert_int_equal(owner_shard(h->o, 3), OWNER_HANDING);
     fake_coord_set(h->coord, "live/b", NULL);
     give_map(h);
@@ -585,7 +631,7 @@ static void plan_is_dropped(void **state)
     struct house *h = *state;
     own(h);
     plan_next(h, B);
-    run(h, 100 * MS);
+    run_warm(h);
     plan_next(h, "");
     run(h, 100 * MS);
     assert_int_equal(owner_shard(h->o, 3), OWNER_OWNED);
@@ -1034,6 +1080,7 @@ int main(void)
         T(idle_hand_over_is_quick),
         T(waits_for_sync),
         T(primary_keeps_us_waiting),
+        T(heir_cannot_be_told),
         T(flush_fails),
         T(next_dies),
         T(plan_is_dropped),
