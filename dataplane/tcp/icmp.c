@@ -26,6 +26,7 @@ enum {
     ICMP6_PARAMETER = 4,
     ICMP6_ECHO = 128,
     ICMP6_ECHO_REPLY = 129,
+    ICMP6_LISTENER_QUERY = 130,
     ICMP6_ROUTER_SOLICIT = 133,
     ICMP6_NEIGHBOUR_SOLICIT = 135,
     ICMP6_NEIGHBOUR_ADVERTISE = 136,
@@ -196,6 +197,8 @@ int icmp6_input(struct ip *ip, const struct ip_in *in, uint64_t now_us, struct i
         return error_input(ip, in, false, false, 0, e_r);
     case ICMP6_PARAMETER: /* code 1: they know no TCP (RFC 4443 3.4) */
         return error_input(ip, in, p[1] == 1, false, 0, e_r);
+    case ICMP6_LISTENER_QUERY:
+        return mld_query(ip, in, now_us) ? 0 : ip_drop_shared(ip, STAT_DROP_ICMP);
     case ICMP6_NEIGHBOUR_SOLICIT:
     case ICMP6_NEIGHBOUR_ADVERTISE:
         ndp_input(ip, in, now_us);

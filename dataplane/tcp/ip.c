@@ -42,6 +42,7 @@ int ip_init(struct ip **ip_r, void *mem, const struct ip_config *cfg, const stru
     ip->cfg = *cfg;
     ip->pool = *pool;
     ip->stats = stats;
+    ip->report_us = UINT64_MAX;
     ip->echo_rate = bucket_rate(cfg->echo_per_s, cfg->echo_per_s);
     neigh_table_init(&ip->neigh, rest, cfg->neighbours_max, cfg->key,
                      &(struct neigh_ops){.ask = ask, .send = leave, .drop = cannot_leave, .ctx = ip});
@@ -257,13 +258,15 @@ void ip_mtu_learn(struct ip *ip, const struct ip_addr *dst, uint16_t mtu, uint64
 void ip_tick(struct ip *ip, uint64_t now_us)
 {
     ours_tick(ip, now_us);
+    mld_tick(ip, now_us);
     neigh_tick(&ip->neigh, now_us);
 }
 
 uint64_t ip_next_us(const struct ip *ip)
 {
     uint64_t ours = ours_next_us(ip), neigh = neigh_next_us(&ip->neigh);
-    return ours < neigh ? ours : neigh;
+    uint64_t soonest = ours < neigh ? ours : neigh;
+    return soonest < ip->report_us ? soonest : ip->report_us;
 }
 
 uint8_t ip_addrs_n(const struct ip *ip)

@@ -11,7 +11,8 @@
  * Neighbours (RFC 826, RFC 4861).  A bounded cache; entries are made only for addresses that we asked for: nothing is
  * learnt from what nobody asked.  What an existing entry's address says unasked makes us ask again, it is not believed.
  * Our addresses are probed before use (RFC 5227, RFC 4862) and defended with a limit.  One frame waits for an answer at
- * each entry, the newest.  Router advertisements are not believed: gateways are configured.
+ * each entry, the newest.  Router advertisements are not believed: gateways are configured.  The groups that NDP needs
+ * are reported (MLD, RFC 3810).
  *
  * ICMP (RFC 792, 1122, 4443).  Echo is answered with a limit a second.  Errors are believed only when the quoted packet
  * is ours: the quoted addresses, ports, and sequence number are handed to TCP, which checks them against its connection

@@ -88,7 +88,7 @@ static bool address_fine(const struct check *c, uint8_t i)
 static bool gateway_fine(const struct check *c, const struct ip_addr *gateway, bool is4)
 {
     char text[ADDR_TEXT_MAX];
-    bool on_link = !is4 && gateway->b[0] == 0xfe && (gateway->b[1] & 0xc0) == 0x80, family = false;
+    bool on_link = !is4 && ip_addr_is_link_local6(gateway), family = false;
     if (gateway->q[0] == 0 && gateway->q[1] == 0)
         return true;
     addr_format(gateway, text);

@@ -43,6 +43,7 @@ struct ip {
     uint64_t draws; /* numbers drawn for jitter */
     struct bucket_rate echo_rate;
     uint64_t echo_full_ns;
+    uint64_t report_us; /* an MLD report is due; UINT64_MAX: none */
     struct neigh_table neigh;
     struct path_table paths;
 };
@@ -128,3 +129,14 @@ void ndp_announce(struct ip *ip, const struct ip_addr *ours);
 void ndp_ask(struct ip *ip, const struct ip_addr *ours, const struct ip_addr *whom, const uint8_t *to);
 /* ff02::1:ffXX:XXXX of a (RFC 4291 2.7.1). */
 struct ip_addr ndp_group_of(const struct ip_addr *a);
+static inline bool ip_addr_is_link_local6(const struct ip_addr *a)
+{
+    return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
+}
+
+/* ---- mld.c */
+enum mld_record { MLD_IS_EXCLUDE = 2, MLD_TO_EXCLUDE = 4 }; /* we listen, as asked; from now on (RFC 3810 5.2.12) */
+void mld_report(struct ip *ip, enum mld_record type);
+/* False: no query that we believe. */
+bool mld_query(struct ip *ip, const struct ip_in *in, uint64_t now_us);
+void mld_tick(struct ip *ip, uint64_t now_us);

@@ -20,11 +20,6 @@
 #define TAKEN_US      (60 * SECOND_US)
 #define NO_DEADLINE   UINT64_MAX
 
-static bool is_link_local6(const struct ip_addr *a)
-{
-    return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
-}
-
 /* RFC 4291 appendix A: the MAC, ff:fe in its middle, the universal bit turned. */
 static struct ip_prefix link_local_of(const uint8_t mac[6])
 {
@@ -57,7 +52,7 @@ void ours_init(struct ip *ip, uint64_t now_us)
     bool has6 = false, has_link_local = false;
     for (uint8_t i = 0; i < ip->cfg.addrs_n; i++) {
         has6 |= !ip_addr_is4(&ip->cfg.addrs[i].addr);
-        has_link_local |= is_link_local6(&ip->cfg.addrs[i].addr);
+        has_link_local |= ip_addr_is_link_local6(&ip->cfg.addrs[i].addr);
         add(ip, &ip->cfg.addrs[i], now_us);
     }
     struct ip_prefix link_local = link_local_of(ip->cfg.mac);
@@ -77,20 +72,24 @@ static void announce(struct ip *ip, const struct ours *o)
 {
     if (ip->cfg.quiet)
         return;
-    if (ip_addr_is4(&o->prefix.addr))
+    if (ip_addr_is4(&o->prefix.addr)) {
         arp_announce(ip, &o->prefix.addr);
-    else
-        ndp_announce(ip, &o->prefix.addr);
+        return;
+    }
+    mld_report(ip, MLD_TO_EXCLUDE);
+    ndp_announce(ip, &o->prefix.addr);
 }
 
 static void probe(struct ip *ip, const struct ours *o)
 {
     if (ip->cfg.quiet)
         return;
-    if (ip_addr_is4(&o->prefix.addr))
+    if (ip_addr_is4(&o->prefix.addr)) {
         arp_probe(ip, &o->prefix.addr);
-    else
-        ndp_probe(ip, &o->prefix.addr);
+        return;
+    }
+    mld_report(ip, MLD_TO_EXCLUDE); /* or the answer would not reach us (RFC 4862 5.4.2) */
+    ndp_probe(ip, &o->prefix.addr);
 }
 
 /* ---- conflicts */

@@ -191,6 +191,18 @@ static bool ip4(struct pkt *k, struct cut *c)
     return proto == PROTO_TCP ? tcp(k, c) : proto == PROTO_ICMP ? icmp(k, c) : wrong(c, "protocol %u", proto);
 }
 
+/* The one place where we send an extension header: a report of groups, with a router alert (RFC 3810 5). */
+static bool report6(struct pkt *k, struct cut *c)
+{
+    static const uint8_t alert[8] = {PROTO_ICMP6, 0, 5, 2, 0, 0, 1, 0};
+    if (c->n < sizeof alert + 8 || memcmp(c->p, alert, sizeof alert) != 0)
+        return wrong(c, "hop-by-hop options that are no router alert");
+    skip(c, sizeof alert);
+    if (k->ttl != 1 || c->p[0] != 143)
+        return wrong(c, "a router alert, but hop limit %u and type %u", k->ttl, c->p[0]);
+    return icmp(k, c);
+}
+
 static bool ip6(struct pkt *k, struct cut *c)
 {
     if (c->n < WIRE_IP6 || c->p[0] >> 4 != 6)
@@ -205,6 +217,8 @@ static bool ip6(struct pkt *k, struct cut *c)
     k->ip_n = c->n;
     uint8_t proto = c->p[6];
     skip(c, WIRE_IP6);
+    if (proto == 0)
+        return report6(k, c);
     return proto == PROTO_TCP ? tcp(k, c) : proto == PROTO_ICMP6 ? icmp(k, c) : wrong(c, "next header %u", proto);
 }
 
