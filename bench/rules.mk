@@ -6,11 +6,11 @@ $(addprefix $(BUILD)/bin/satchel-,$(BENCH)): $(BENCH_LIB)
 bench-tools: $(addprefix $(BUILD)/bin/satchel-,$(BENCH))
 # QUICK=1: under two minutes, with smaller numbers
 bench: deps-test
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(BUILD_MAKE) all
 	$(Q)bench/run $(if $(QUICK),--quick) --build $(BUILD)
 # QUICK=1: some two minutes, with smaller numbers
 bench-cluster:
 	$(Q)scripts/install-deps cluster
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(BUILD_MAKE) all
 	$(Q)bench/run-cluster $(if $(QUICK),--quick) --build $(BUILD)
 $(BUILD)/tests/unit/test_bench: $(BENCH_LIB)
