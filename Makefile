@@ -26,12 +26,12 @@ BUILD_MAKE = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAG
 DPDK := $(shell pkg-config --exists libdpdk 2>/dev/null && echo yes)
 ifneq ($(DPDK),)
 LIBS += $(shell pkg-config --libs libdpdk)
-$(BUILD)/dataplane/net/port_dpdk%.o: CFLAGS += $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libdpdk))
+$(BUILD)/dataplane/net/port_dp%.o: CFLAGS += $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libdpdk))
 endif
 
 # ---- what is built
 SPOOL_SRC := $(wildcard spool/*.c spool/*/*.c)
-DATA_SRC  := $(filter-out dataplane/satcheld.c $(if $(DPDK),%/port_none.c,%/port_dpdk.c %/port_dpdk_dev.c %/port_dpdk_eal.c), \
+DATA_SRC  := $(filter-out dataplane/satcheld.c $(if $(DPDK),%/port_none.c,$(wildcard dataplane/net/port_dpdk*.c)), \
              $(wildcard dataplane/*/*.c))
 CLUSTER_SRC := $(wildcard cluster/*.c cluster/*/*.c)
 CTL_LIB_SRC := $(filter-out ctl/satchelctl.c,$(wildcard ctl/*.c))

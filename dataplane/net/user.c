@@ -162,7 +162,7 @@ static void user_sleep(struct user *u)
         int fd = u->port->arm(u->q);
         if (fd != -SATCHEL_EAGAIN)
             user_doze(u, fd);
-        if (fd >= 0)
+        if (fd != -SATCHEL_EAGAIN)
             u->port->disarm(u->q);
     }
     bell_disarm(&u->bell);

@@ -107,11 +107,11 @@ static inline struct user *uconn_user(const struct uconn *c)
 }
 static inline struct tcp_conn *uconn_tcp(const struct uconn *c)
 {
-    return (struct tcp_conn *)((uintptr_t)c - uconn_user(c)->conn_at);
+    return (struct tcp_conn *)((char *)c - uconn_user(c)->conn_at);
 }
 static inline struct uconn *uconn_of(const struct user *u, struct tcp_conn *tc)
 {
-    return (struct uconn *)((uintptr_t)tc + u->conn_at);
+    return (struct uconn *)((char *)tc + u->conn_at);
 }
 
 /* ---- user.c */

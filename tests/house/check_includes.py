@@ -42,7 +42,7 @@ ROOMS = {
 
 # A library is wrapped in the files named here, and known nowhere else.
 LIBRARIES = {
-    r"rte_.*": ["dataplane/net/port_dpdk.c"],
+    r"rte_.*": ["dataplane/net/port_dpdk"],
     r"liburing\.h": ["spool/segment/disk_uring.c", "dataplane/net/uring.c", "dataplane/net/uring_"],
     r"rocksdb/.*": ["spool/index/index_rocks.c"],
     r"ares\.h": ["dataplane/relay/"],

@@ -1,0 +1,72 @@
+/* port_dpdk.h - inside the DPDK port.  Nobody outside dataplane/net/port_dpdk*.c includes this.
+ *
+ * port_dpdk_eal.c starts the EAL and hears its log, port_dpdk_dev.c sets a device up, port_dpdk.c moves frames.
+ *
+ * Two ways to spread flows over workers.  RSS: worker i has receive queue i.  Software: all workers share the device's
+ * receive queues under one lock; whoever gets the lock polls, keeps what is its own and puts the rest on the others'
+ * rings.  Rings exist in both: frames that every worker must see (ip_frame_shared) are copied through them.
+ *
+ * Order within a flow: a ring has one consumer, and whoever polls under the lock empties its own ring first, so that
+ * nothing polled later overtakes. */
+#pragma once
+#include "dataplane/net/port.h"
+#include "spool/base/bell.h"
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_ring.h>
+#include <rte_spinlock.h>
+
+#define DPDK_QUEUES_MAX 64u
+#define DPDK_RX_MAX     64u /* receive queues of a device polled in software */
+#define DPDK_RING       1024u
+#define DPDK_KEY_BYTES  64u
+
+/* A descriptor that becomes readable when a receive queue has frames. */
+struct dpdk_intr {
+    int fd;
+    bool counts; /* an eventfd: must be read */
+};
+
+struct dpdk_queue {
+    struct port_queue q; /* first: the caller's handle */
+    struct dpdk_port *d;
+    uint16_t rx, tx;     /* of the device */
+    struct rte_ring *in; /* from other workers; NULL with one worker */
+    struct bell bell;    /* rung by them */
+    int wake_fd;         /* epoll: the bell and the interrupts; -1: neither */
+    bool armed;
+    uint32_t burst_n;
+    struct rte_mbuf *burst[PORT_BURST_MAX]; /* sent, not flushed */
+} __rte_cache_aligned;
+
+struct dpdk_port { /* NOLINT(clang-analyzer-optin.performance.Padding): locks have cache lines of their own */
+    struct port p; /* first: the caller's handle */
+    uint16_t id;
+    struct port_info info;
+    struct rte_mempool *pool;
+    uint32_t room;         /* of a frame to send */
+    uint16_t nb_rx, nb_tx; /* queues of the device */
+    bool prepare;          /* rte_eth_tx_prepare before sending */
+    uint64_t tx_flags;     /* mbuf flags that the device was asked to serve */
+    struct dpdk_intr intr[DPDK_RX_MAX];
+    uint32_t key[DPDK_KEY_BYTES / 4]; /* of the hash, both kinds */
+    rte_spinlock_t rx_lock __rte_cache_aligned;
+    struct {
+        rte_spinlock_t lock;
+    } __rte_cache_aligned tx[DPDK_QUEUES_MAX];
+    struct dpdk_queue queues[DPDK_QUEUES_MAX];
+};
+
+/* ---- port_dpdk_eal.c */
+
+/* Once a process; later calls find it started. */
+int dpdk_eal_start(const struct port_dpdk_config *cfg, char *why_r);
+/* "what, then what the EAL said last, then the remedy" into why_r; returns err. */
+int dpdk_fail(int err, char *why_r, const char *remedy, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* Lines of the EAL are dropped between these: a question is put to a driver that may not know the answer. */
+void dpdk_log_hush(bool hush);
+
+/* ---- port_dpdk_dev.c */
+int dpdk_dev_open(struct dpdk_port *d, const struct port_dpdk_config *cfg, char *why_r);
+void dpdk_dev_close(struct dpdk_port *d);
