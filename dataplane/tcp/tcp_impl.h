@@ -11,7 +11,7 @@
  *   ack.c       what an acknowledgement means: una, RTT, window, SACK, loss, congestion
  *   cong.c      RFC 5681, 6582, 3042, 3168;  rto.c RFC 6298
  *   output.c    what a connection may send now, and the segments
- *   timers.c    what each deadline does;  wheel.c where they wait
+ *   timers.c    what each deadline does;  twheel.c where they wait
  *
  * Times in connections are milliseconds of the stack's clock in 32 bits (tcp.now_ms), compared as sequence numbers are.
  */
@@ -85,6 +85,7 @@ struct tcp_conn {
     struct frame *in, *in_last; /* in-order bytes still in frames of this turn, behind what rx holds */
     uint32_t discarded;         /* bytes thrown away after tcp_close */
     uint32_t fin_seq;           /* the peer's FIN came out of order: its sequence number, valid when fin_wait */
+    struct tcp_range dsack;     /* to report with the next acknowledgement (RFC 2883); empty: none */
     /* ---- sending */
     uint32_t tx_head, tx_tail; /* txq: indices of blocks; TCP_NONE: empty */
     uint32_t tx_bytes;         /* from snd_una on (without SYN, FIN) */
@@ -210,9 +211,10 @@ void tcp_table_remove(struct tcp *t, const struct tcp_tuple *k);
 /* ---- syn.c, cookie.c, isn.c, timewait.c */
 size_t syns_bytes(const struct tcp_config *cfg);
 void syns_init(struct tcp *t, void *mem);
-/* A SYN for a port that listens, of no known tuple. */
+/* A SYN for a port that listens, of no known tuple. Asks the guard. */
 void syn_new(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k);
-/* A segment for a handshake under way: may make a connection, to which the segment is then given. */
+/* A segment for a handshake under way: may make a connection, to which the segment is then given (event ACCEPTED,
+ * CONN_ACCEPTED). */
 void syn_input(struct tcp *t, uint32_t index, const struct tcp_seg *s, const struct tcp_tuple *k);
 void syns_tick(struct tcp *t);
 uint64_t syns_next_us(const struct tcp *t);
@@ -235,9 +237,11 @@ uint64_t tws_next_us(const struct tcp *t);
  * Everything zeroed but: tuple, indices TCP_NONE, mss from mss_peer and path MTU, cwnd (RFC 6928: 10 segments), rto 1
  * s. What the handshake agreed is filled in by the caller. */
 struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, enum tcp_state state, uint16_t mss_peer);
-/* The one door between states; traces. */
+/* The one door between states; traces. Entering FIN-WAIT-2 sets life_at. */
 void conn_enter(struct tcp *t, struct tcp_conn *c, enum tcp_state s);
-/* Over: drops all it holds, takes it out of the table (or leaves its place to TIME-WAIT), event GONE | why. */
+/* Over: drops all it holds, takes it out of the table (unless its place is a TIME-WAIT record's already: tw_enter
+ * comes first), event GONE | why. Counts by why: TCP_EV_RESET CONN_RESET_IN, TCP_EV_TIMEOUT CONN_TIMEOUT, 0
+ * CONN_CLOSED; tcp_abort, which input.c calls as well, counts CONN_RESET_OUT. */
 void conn_end(struct tcp *t, struct tcp_conn *c, uint16_t why);
 void conn_event(struct tcp *t, struct tcp_conn *c, uint16_t events);
 /* To be looked at by tcp_flush. */
@@ -250,9 +254,9 @@ static inline struct tcp_tuple conn_tuple(const struct tcp_conn *c)
 
 /* ---- input.c */
 void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s);
-/* Answers a segment of no connection (RFC 9293 3.10.7.1), within rst_per_s; never an RST. */
+/* Answers a segment of no connection (RFC 9293 3.10.7.1), within rst_per_s and what the guard says; never an RST. */
 void tcp_send_rst(struct tcp *t, const struct tcp_seg *s);
-/* RFC 5961 7: within the connection's limit. */
+/* An ACK in answer to something odd, RFC 5961 7: within the connection's limit. */
 void conn_challenge(struct tcp *t, struct tcp_conn *c);
 
 /* ---- rxbuf.c: what is kept of the stream from (rcv_nxt - unread) on.  Pages of 4 KiB by position in the stream,
@@ -266,16 +270,26 @@ bool rx_in_order(struct tcp *t, struct tcp_conn *c, struct frame *f, const uint8
  * memory or too many ranges. */
 bool rx_out_of_order(struct tcp *t, struct tcp_conn *c, uint32_t seq, const uint8_t *data, uint32_t n,
                      struct tcp_range *dup_r);
-/* rcv_nxt moved: ranges that now are in order join; rcv_nxt and unread move on. */
+/* rcv_nxt moved: ranges that now are in order join; rcv_nxt and unread move on. (rx_in_order moved them by n.) */
 void rx_join(struct tcp *t, struct tcp_conn *c);
 /* Ranges to report, latest first; with the D-SACK range, if any, before them (RFC 2883). At most cap. */
 uint8_t rx_sack(struct tcp *t, struct tcp_conn *c, struct tcp_range *out_r, uint8_t cap);
 void rx_dsack(struct tcp *t, struct tcp_conn *c, struct tcp_range dup);
 /* The window's right edge to announce now: at least rcv_edge, never more than memory allows, by whole segments (RFC
- * 9293 3.8.6.2.2). */
+ * 9293 3.8.6.2.2), so that the window says it unrounded where it can: the field is (edge - rcv_nxt) >> rcv_ws. The
+ * caller sets rcv_edge. */
 uint32_t rx_edge(struct tcp *t, const struct tcp_conn *c);
+/* Would the peer be glad to hear of rx_edge now, with nothing else to say? For tcp_consume: CF_ACK_NOW and
+ * conn_flush_later. */
+bool rx_edge_news(struct tcp *t, const struct tcp_conn *c);
+/* tcp_peek, and the part of tcp_consume that concerns memory: unread falls by n. */
+struct slice rx_peek(struct tcp *t, const struct tcp_conn *c);
+void rx_consume(struct tcp *t, struct tcp_conn *c, uint32_t n);
+/* True bytes of the pages that c holds. */
+uint32_t rx_held(const struct tcp *t, const struct tcp_conn *c);
 /* Copies what is left in frames into pages. */
 void rx_settle(struct tcp *t, struct tcp_conn *c);
+/* Pages, ranges and frames of c go; nothing is unread any more (tcp_close, the end). */
 void rx_drop(struct tcp *t, struct tcp_conn *c);
 
 /* ---- txq.c: blocks of TCP_TXBLOCK_BYTES from snd_una on */
@@ -294,11 +308,12 @@ enum ack_result { ACK_FINE, ACK_OLD, ACK_FUTURE };
  * may be sendable: conn_flush_later.  *fin_acked_r: our FIN is acknowledged: input.c changes the state. */
 enum ack_result ack_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s, bool *fin_acked_r);
 void cong_init(struct tcp_conn *c);
-/* The handshake's round trip, if it was measured (not repeated): first sample. */
+/* A round trip; the handshake's, if it was measured (not repeated), is the first. */
 void rto_sample(struct tcp *t, struct tcp_conn *c, uint32_t ms);
 /* Sends what may be sent now, or the acknowledgement that is due; ends knowing that nothing is owed. */
 void conn_output(struct tcp *t, struct tcp_conn *c);
-/* One segment without payload outside of the flush (challenge ACK, RST): flags, seq. */
+/* One segment without payload outside of the flush (challenge ACK, RST): flags, seq; with ACK it acknowledges rcv_nxt
+ * and announces rcv_edge as they are. What the flush owes stays owed. */
 void conn_send_bare(struct tcp *t, struct tcp_conn *c, uint16_t flags, uint32_t seq);
 /* The path MTU towards c fell or rose. */
 void conn_mtu(struct tcp *t, struct tcp_conn *c);
