@@ -19,7 +19,8 @@
  *     --ledger FILE    what was sent and what was acknowledged (bench/lib/lines.h)
  *     -t N             threads (1); each has connections, messages and a run name ("RUNt1") of its own
  *     --json           one JSON object, else a summary for people
- *     --idle N         open N sessions, say EHLO and hold them until stdin ends; -T bounds that too
+ *     --idle N         open N sessions, say EHLO and hold them until stdin ends; -T bounds that too.  A line
+ *                      "noop SECONDS" on stdin: all say NOOP in turn for so long
  *
  * Latency is from the moment the final dot was handed to the kernel to the moment its 250 was read. */
 #include "bench/lib/load.h"
@@ -39,6 +40,7 @@ struct gen {
     bool json;
     char run[THREADS_MAX][40];
     struct load_spec part[THREADS_MAX];
+    struct sock_addr target;
     struct load_result *result; /* one a thread; the sum is in the first */
 };
 
@@ -74,7 +76,9 @@ static void divide(unsigned i)
 static void *thread_main(void *arg)
 {
     size_t i = (size_t)arg;
-    load_run(&g.part[i], &g.result[i]);
+    struct wire *wire = wire_kernel_open(&g.target);
+    load_run(&g.part[i], wire, &g.result[i]);
+    wire_destroy(&wire);
     return NULL;
 }
 
@@ -302,6 +306,16 @@ static void name_run(void)
         g.spec.mint.run = name;
 }
 
+static int idle(void)
+{
+    struct wire *wire = wire_kernel_open(&g.target);
+    if (sock_raise_files() < g.idle + 64)
+        warnx("the limit of open files is below %u", g.idle + 64);
+    int rc = load_idle(wire, g.idle, g.spec.deadline_us);
+    wire_destroy(&wire);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     int o;
@@ -312,9 +326,9 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     name_run();
     sock_raise_files();
-    g.spec.target = sock_parse(argv[optind]);
+    g.target = sock_parse(argv[optind]);
     if (g.idle)
-        return load_idle(&g.spec.target, g.idle, g.spec.deadline_us);
+        return idle();
     run_threads();
     if (g.json)
         print_json(&g.result[0]);

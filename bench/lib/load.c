@@ -1,12 +1,7 @@
-/* load.c - one thread of load (load.h): joins the sessions of loadconn.h with sockets, pace and an end. */
+/* load.c - one thread of load (load.h): joins the sessions of loadconn.h with a wire, pace and an end. */
 #include "bench/lib/load.h"
 #include <err.h>
-#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #define EVENTS           256
 #define PAUSE_REFUSED_US 10000
@@ -16,10 +11,10 @@
 
 /* A place for one connection at a time. */
 struct slot {
+    struct wire_conn wc; /* first: a wire's event names it */
     struct loadconn conn;
-    int fd;
-    bool blocked, queued;
-    uint64_t wake_us; /* 0: not asleep; connects (fd < 0) or goes on then */
+    bool queued;
+    uint64_t wake_us; /* 0: not asleep; connects (not open) or goes on then */
     unsigned failures;
     bool over;
 };
@@ -28,7 +23,7 @@ struct load {
     const struct load_spec *spec;
     struct load_result *r;
     struct load_book *book;
-    int ep, timer;
+    struct wire *wire;
     struct slot *slot;
     unsigned live;       /* slots not over */
     unsigned asleep;     /* slots with wake_us */
@@ -62,17 +57,12 @@ static void slot_connect(struct load *l, struct slot *s, uint64_t now)
         slot_over(l, s);
         return;
     }
-    s->fd = sock_connect(&l->spec->target);
-    if (s->fd < 0) {
+    if (wire_connect(l->wire, &s->wc) < 0) {
         l->r->connect_failures++;
         slot_sleep(l, s, now + PAUSE_CONNECT_US);
         return;
     }
-    s->blocked = false;
     loadconn_open(&s->conn, l->book);
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = s};
-    if (epoll_ctl(l->ep, EPOLL_CTL_ADD, s->fd, &ev))
-        err(1, "epoll_ctl");
 }
 
 /* The connection is gone; says whether the next one may come at once. */
@@ -81,8 +71,7 @@ static void slot_closed(struct load *l, struct slot *s, uint64_t now)
     bool orderly = s->conn.state == LOAD_QUIT || s->conn.state == LOAD_ENDED;
     bool refused = s->conn.state == LOAD_GREETING && s->conn.in_n == 0;
     loadconn_lost(&s->conn);
-    close(s->fd);
-    s->fd = -1;
+    wire_close(l->wire, &s->wc);
     l->r->connect_failures += refused;
     s->failures = orderly ? 0 : s->failures + 1;
     if (!wanted(l) || (!l->spec->retry && s->failures > FAILURES_MAX))
@@ -93,30 +82,17 @@ static void slot_closed(struct load *l, struct slot *s, uint64_t now)
         slot_sleep(l, s, now + PAUSE_CONNECT_US);
 }
 
-static void slot_watch(struct load *l, struct slot *s, bool blocked)
-{
-    if (blocked == s->blocked)
-        return;
-    struct epoll_event ev = {.events = EPOLLIN | (blocked ? EPOLLOUT : 0), .data.ptr = s};
-    epoll_ctl(l->ep, EPOLL_CTL_MOD, s->fd, &ev);
-    s->blocked = blocked;
-}
-
 static void slot_send(struct load *l, struct slot *s)
 {
     struct loadconn *c = &s->conn;
     if (c->dot_on_way && c->out_n)
         lines_flush(l->spec->ledger); /* "sent" is in the ledger before it is true */
     while (c->out_n) {
-        struct msghdr m = {.msg_iov = c->out, .msg_iovlen = c->out_n};
-        ssize_t n = sendmsg(s->fd, &m, MSG_NOSIGNAL);
-        if (n < 0) { /* a connection that broke shows when it is read from */
-            slot_watch(l, s, errno == EAGAIN);
+        size_t n = wire_write(l->wire, &s->wc, c->out, c->out_n);
+        if (n == 0) /* a connection that broke shows when it is read from */
             return;
-        }
-        loadconn_sent(c, (size_t)n, sock_now_us());
+        loadconn_sent(c, n, sock_now_us());
     }
-    slot_watch(l, s, false);
 }
 
 static void slot_wait_turn(struct load *l, struct slot *s)
@@ -142,12 +118,12 @@ static void slot_ready(struct load *l, struct slot *s, uint64_t now)
 
 static void slot_read(struct load *l, struct slot *s)
 {
-    char buf[4096];
-    ssize_t n = recv(s->fd, buf, sizeof buf, 0);
-    if (n < 0 && errno == EAGAIN)
+    struct slice in;
+    int rc = wire_read(l->wire, &s->wc, &in);
+    if (rc == 0)
         return;
     uint64_t now = sock_now_us();
-    if (n <= 0 || !loadconn_input(&s->conn, buf, (size_t)n, now)) {
+    if (rc < 0 || !loadconn_input(&s->conn, (const char *)in.p, in.n, now)) {
         slot_closed(l, s, now);
         return;
     }
@@ -162,7 +138,7 @@ static void slot_wake(struct load *l, struct slot *s, uint64_t now)
 {
     s->wake_us = 0;
     l->asleep--;
-    if (s->fd < 0) {
+    if (!s->wc.open) {
         slot_connect(l, s, now);
     } else if (s->conn.state == LOAD_READY) {
         slot_ready(l, s, now);
@@ -186,7 +162,7 @@ static void start_due(struct load *l, uint64_t now)
         l->ready_at = (l->ready_at + 1) % l->spec->connections;
         l->ready_n--;
         s->queued = false;
-        if (s->fd < 0 || s->conn.state != LOAD_READY)
+        if (!s->wc.open || s->conn.state != LOAD_READY)
             continue;
         l->r->late += wanted(l) && l->next_us + LATE_US < (double)now;
         if (l->next_us + 1e6 < (double)now)
@@ -197,8 +173,8 @@ static void start_due(struct load *l, uint64_t now)
     }
 }
 
-/* The timer wakes the loop for the next paced message, a sleeper, or the end. */
-static void arm(struct load *l, uint64_t now)
+/* When the loop must wake whatever comes: for the next paced message, a sleeper, or the end. */
+static uint64_t next_us(const struct load *l, uint64_t now)
 {
     uint64_t at = l->deadline_us;
     if (l->end_us && !l->book->closing && l->end_us < at)
@@ -207,29 +183,21 @@ static void arm(struct load *l, uint64_t now)
         at = now + 2000;
     if (l->ready_n && l->next_us < (double)at)
         at = (uint64_t)l->next_us;
-    uint64_t us = at > now ? at - now : 1;
-    struct itimerspec t = {.it_value = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000}};
-    timerfd_settime(l->timer, 0, &t, NULL);
+    return at > now ? at : now + 1;
 }
 
-static void on_event(struct load *l, struct epoll_event *ev)
+static void on_event(struct load *l, const struct wire_event *ev)
 {
-    struct slot *s = ev->data.ptr;
-    if (!s) {
-        uint64_t ticks;
-        if (read(l->timer, &ticks, sizeof ticks) < 0 && errno != EAGAIN)
-            err(1, "timer");
-        return;
-    }
-    if (s->fd >= 0 && (ev->events & EPOLLOUT))
+    struct slot *s = (struct slot *)ev->c;
+    if (s->wc.open && (ev->what & WIRE_WRITE))
         slot_send(l, s);
-    if (s->fd >= 0 && (ev->events & ~(unsigned)EPOLLOUT))
+    if (s->wc.open && (ev->what & WIRE_READ))
         slot_read(l, s);
 }
 
 static void loop(struct load *l)
 {
-    struct epoll_event ev[EVENTS];
+    struct wire_event ev[EVENTS];
     while (l->live) {
         uint64_t now = sock_now_us();
         if (now >= l->deadline_us) {
@@ -240,9 +208,8 @@ static void loop(struct load *l)
             l->book->closing = true;
         wake_asleep(l, now);
         start_due(l, now);
-        arm(l, now);
-        int n = epoll_wait(l->ep, ev, EVENTS, -1);
-        for (int i = 0; i < n; i++)
+        unsigned n = wire_wait(l->wire, ev, EVENTS, next_us(l, now));
+        for (unsigned i = 0; i < n; i++)
             on_event(l, &ev[i]);
         lines_flush(l->spec->ledger);
     }
@@ -262,24 +229,17 @@ static void open_book(struct load_book *b, const struct load_spec *spec)
 static void start(struct load *l)
 {
     uint64_t now = sock_now_us();
-    l->ep = epoll_create1(EPOLL_CLOEXEC);
-    l->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
-    if (l->ep < 0 || l->timer < 0 || epoll_ctl(l->ep, EPOLL_CTL_ADD, l->timer, &ev))
-        err(1, "epoll");
     l->live = l->spec->connections;
     l->deadline_us = now + l->spec->deadline_us;
     l->end_us = l->spec->duration_us ? now + l->spec->duration_us : 0;
     l->next_us = (double)now;
-    for (unsigned i = 0; i < l->spec->connections; i++) {
-        l->slot[i].fd = -1;
+    for (unsigned i = 0; i < l->spec->connections; i++)
         slot_connect(l, &l->slot[i], now);
-    }
 }
 
-void load_run(const struct load_spec *spec, struct load_result *r)
+void load_run(const struct load_spec *spec, struct wire *wire, struct load_result *r)
 {
-    struct load l = {.spec = spec, .r = r, .book = &r->book};
+    struct load l = {.spec = spec, .r = r, .book = &r->book, .wire = wire};
     l.slot = calloc(spec->connections, sizeof *l.slot);
     l.ready = calloc(spec->connections, sizeof(struct slot *));
     if (!l.slot || !l.ready)
@@ -288,14 +248,12 @@ void load_run(const struct load_spec *spec, struct load_result *r)
     start(&l);
     loop(&l);
     for (unsigned i = 0; i < spec->connections; i++) {
-        if (l.slot[i].fd >= 0) {
+        if (l.slot[i].wc.open) {
             loadconn_lost(&l.slot[i].conn);
-            close(l.slot[i].fd);
+            wire_close(wire, &l.slot[i].wc);
         }
     }
     mint_close(&r->book.mint);
-    close(l.ep);
-    close(l.timer);
     free(l.slot);
     free(l.ready);
 }

@@ -1,10 +1,9 @@
-/* load.h - one thread of load: sessions on epoll, paced and bounded. */
+/* load.h - what a thread of load does: sessions over a wire, paced and bounded. */
 #pragma once
 #include "bench/lib/loadconn.h"
-#include "bench/lib/sock.h"
+#include "bench/lib/wire.h"
 
 struct load_spec {
-    struct sock_addr target;
     unsigned connections, per_session;
     bool pipelining, deep;
     bool retry;           /* connect again when the server is away, until the deadline */
@@ -23,10 +22,12 @@ struct load_result {
     bool timed_out; /* the deadline ended it */
 };
 
-/* Runs to the end; the result is the caller's to read.  Thread: any; threads share nothing but the ledger. */
-void load_run(const struct load_spec *spec, struct load_result *r);
+/* Runs to the end; the result is the caller's to read.  Thread: any, each with a wire of its own; threads share nothing
+ * but the ledger. */
+void load_run(const struct load_spec *spec, struct wire *wire, struct load_result *r);
 
 /* Opens n sessions, greets with EHLO, and holds them open until stdin ends, SIGTERM comes or deadline_us has passed.
  * Prints one JSON line as soon as all stand ({"idle": n, "failed": f, "seconds": s}) and one at the end with how many
- * were still open.  0, or 1 when not all stood. */
-int load_idle(const struct sock_addr *target, unsigned n, uint64_t deadline_us);
+ * were still open.  A line "noop SECONDS" on stdin makes all of them say NOOP in turn for that long, and prints
+ * {"noops": answered, "unanswered": u, "lost": l, "seconds": s}.  0, or 1 when not all stood. */
+int load_idle(struct wire *wire, unsigned n, uint64_t deadline_us);
