@@ -1,17 +1,22 @@
 /* tcp_impl.h - inside TCP.  Nobody outside dataplane/tcp and its unit tests includes this.
  *
  * Who does what:
- *   tcp.c       making, listening, tcp_input -> which kind of thing is this segment for, events, settle and flush
- * rounds seg.c       a segment parsed (bounded) and built table.c     tuple -> connection, handshake or TIME-WAIT
- * record: one lookup a segment syn.c       handshakes under way, 64 bytes each; cookie.c cookies when they are too
- * many; isn.c RFC 6528 conn.c      a connection's birth, states, owner's calls, end input.c     RFC 9293 3.10.7.4:
- * acceptability, RST, SYN, ACK, data, FIN rxbuf.c     received bytes that wait or came out of order: pages and ranges
+ *   tcp.c       making, listening, tcp_input -> which kind of thing is this segment for, events, settle, flush
+ *   seg.c       a segment parsed (bounded) and built
+ *   table.c     tuple -> connection, handshake or TIME-WAIT record: one lookup a segment
+ *   syn.c       handshakes under way, 64 bytes each;  cookie.c when they are too many;  isn.c RFC 6528
+ *   conn.c      a connection's birth, states, owner's calls, end
+ *   connect.c   active open: SYN-SENT
+ *   input.c     RFC 9293 3.10.7.4: acceptability, RST, SYN, ACK, data, FIN
+ *   rxbuf.c     received bytes that wait or came out of order: pages and ranges; tcp_peek, tcp_consume
  *   timewait.c  32-byte records
  *   txq.c       bytes sent and to be sent: blocks
  *   ack.c       what an acknowledgement means: una, RTT, window, SACK, loss, congestion
- *   cong.c      RFC 5681, 6582, 3042, 3168;  rto.c RFC 6298
+ *   sack.c      what the peer holds beyond una
+ *   cong.c      RFC 5681, 6582, 3042, 6675, 3168;  rto.c RFC 6298
  *   output.c    what a connection may send now, and the segments
  *   timers.c    what each deadline does;  twheel.c where they wait
+ * What the sending files (txq.c to timers.c) say to each other alone is in tcp_send.h.
  *
  * Times in connections are milliseconds of the stack's clock in 32 bits (tcp.now_ms), compared as sequence numbers are.
  */
@@ -43,16 +48,20 @@ enum {                      /* tcp_conn.flags */
        CF_ECE_OUT = 8,      /* CE seen: echo ECE until CWR */
        CF_CWR_OUT = 16,     /* our window was cut for ECE: CWR on the next new data */
        CF_ACK_NOW = 32,     /* an acknowledgement leaves at the flush */
-       CF_ACK_LATER = 64,   /* ... with delack */
+       CF_ACK_LATER = 64,   /* ... with delack; at once when delack_n is 2 or more */
        CF_FIN_QUEUED = 128, /* FIN follows the last byte of txq */
        CF_FIN_SENT = 256,
-       CF_FIN_IN = 512,    /* the peer's FIN was taken in order; counted in rcv_nxt */
-       CF_RTT = 1024,      /* a round trip is being measured (without timestamps): rtt_seq, rtt_at */
-       CF_RECOVERY = 2048, /* in fast recovery until recover */
-       CF_RTO = 4096,      /* in recovery by timeout until recover */
-       CF_PERSIST = 8192,  /* rtx_at is the persist timer's */
-       CF_DISCARD = 16384, /* after tcp_close: bytes are thrown away */
-       CF_WSCALE = 32768   /* window scaling agreed */
+       CF_FIN_IN = 512,     /* the peer's FIN was taken in order; counted in rcv_nxt */
+       CF_RTT = 1024,       /* a round trip is being measured (without timestamps): rtt_seq, rtt_at */
+       CF_RECOVERY = 2048,  /* in fast recovery until recover */
+       CF_RTO = 4096,       /* in recovery by timeout until recover */
+       CF_PERSIST = 8192,   /* rtx_at is the persist timer's */
+       CF_DISCARD = 16384,  /* after tcp_close: bytes are thrown away */
+       CF_WSCALE = 32768,   /* window scaling agreed */
+       CF_SYN_IN = 1 << 16, /* SYN-SENT: the peer's SYN is here, ours not acknowledged (RFC 9293's SYN-RECEIVED) */
+       CF_MTU = 1 << 17,    /* the path narrowed: segments are cut again at the flush */
+       CF_RTX = 1 << 18,    /* the segment at snd_una is sent again at the flush */
+       CF_LIMITED = 1 << 19 /* the congestion window, not what there is to say, ended the last flush */
 };
 
 enum { /* tcp_conn.on: lists it is on */
@@ -72,12 +81,14 @@ struct tcp_conn {
     uint16_t peer_port, port;           /* host order */
     uint8_t local;                      /* our address, by index */
     uint8_t state;                      /* enum tcp_state */
-    uint16_t flags;                     /* CF_* */
+    uint16_t mss;                       /* payload of a full segment, options taken off */
+    uint32_t flags;                     /* CF_* */
     uint32_t rcv_nxt;                   /* all before it was taken (acknowledged at the flush) */
     uint32_t rcv_edge;                  /* right edge of the window announced; never moves left */
     uint32_t acked_in;                  /* rcv_nxt as last sent */
     uint32_t snd_una, snd_nxt, snd_max; /* snd_nxt goes back at a timeout; snd_max does not */
     uint32_t snd_wnd, snd_wl1, snd_wl2; /* peer's window in bytes */
+    uint32_t snd_wnd_max;               /* the largest seen (ack.c) */
     uint32_t ts_recent;                 /* RFC 7323 */
     /* ---- receiving */
     uint32_t unread;            /* bytes in order that the owner has not consumed; they end at rcv_nxt (less its FIN) */
@@ -89,8 +100,11 @@ struct tcp_conn {
     /* ---- sending */
     uint32_t tx_head, tx_tail; /* txq: indices of blocks; TCP_NONE: empty */
     uint32_t tx_bytes;         /* from snd_una on (without SYN, FIN) */
+    uint32_t tx_at, tx_at_seq; /* the block read last, and its first byte's number; TCP_NONE: none */
     uint32_t cwnd, ssthresh, recover;
-    uint32_t sb; /* scoreboard of what the peer holds beyond una (sack.c); TCP_NONE: none */
+    uint32_t rtx_next;  /* with SACK: holes before it were sent again in this recovery (RFC 6675 HighRxt) */
+    uint32_t ece_until; /* the window is not cut for ECE again before this is acknowledged */
+    uint32_t sb;        /* scoreboard of what the peer holds beyond una (sack.c); TCP_NONE: none */
     uint32_t rtt_seq, rtt_at;
     uint32_t srtt8, rttvar4; /* RFC 6298 in ms, times 8 and 4; 0: no sample yet */
     uint32_t rto;            /* ms, backed off */
@@ -99,13 +113,15 @@ struct tcp_conn {
     uint32_t rtx_at, ack_at, life_at,
         app_at;                       /* retransmit or persist; delayed ACK; FIN-WAIT-2, R2, zero window; the owner's */
     uint32_t ts_recent_at, active_at; /* when ts_recent was taken; when the peer was last heard */
+    uint32_t sent_at;                 /* when data last left (RFC 5681 4.1) */
     /* ---- lists */
     uint32_t next_event, next_flush, next_settle; /* by index */
     uint16_t events;                              /* TCP_EV_* not yet given */
-    uint16_t mss;                                 /* payload of a full segment, options taken off */
     uint16_t mss_peer;                            /* MSS option of the peer, before path MTU */
     uint8_t on;                                   /* ON_* */
-    uint8_t dupacks, rtx_n;                       /* retransmissions of the same byte in a row */
+    uint16_t dupacks;                             /* without SACK: segments that duplicates say have left */
+    uint16_t tx_off;                              /* where in tx_head snd_una stands */
+    uint8_t rtx_n;                                /* retransmissions of the same byte, or probes, in a row */
     uint8_t snd_ws, rcv_ws;                       /* window scales */
     bool fin_wait;
     uint8_t challenges;   /* left in this second (RFC 5961) */
@@ -234,8 +250,8 @@ uint64_t tws_next_us(const struct tcp *t);
 
 /* ---- conn.c */
 /* A connection for k in state SYN_SENT or ESTABLISHED, in the table (set, when a handshake had its place); NULL: full.
- * Everything zeroed but: tuple, indices TCP_NONE, mss from mss_peer and path MTU, cwnd (RFC 6928: 10 segments), rto 1
- * s. What the handshake agreed is filled in by the caller. */
+ * Everything zeroed but: tuple, indices TCP_NONE, mss_peer, rto 1 s, active_at. What the handshake agreed is filled in
+ * by the caller: flags, numbers, windows, scales; then it calls cong_init. */
 struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, enum tcp_state state, uint16_t mss_peer);
 /* The one door between states; traces. Entering FIN-WAIT-2 sets life_at. */
 void conn_enter(struct tcp *t, struct tcp_conn *c, enum tcp_state s);
@@ -276,8 +292,9 @@ void rx_join(struct tcp *t, struct tcp_conn *c);
 uint8_t rx_sack(struct tcp *t, struct tcp_conn *c, struct tcp_range *out_r, uint8_t cap);
 void rx_dsack(struct tcp *t, struct tcp_conn *c, struct tcp_range dup);
 /* The window's right edge to announce now: at least rcv_edge, never more than memory allows, by whole segments (RFC
- * 9293 3.8.6.2.2), so that the window says it unrounded where it can: the field is (edge - rcv_nxt) >> rcv_ws. The
- * caller sets rcv_edge. */
+ * 9293 3.8.6.2.2), so that the window says it unrounded where it can: the field is (edge - rcv_nxt) >> rcv_ws, one more
+ * where the edge would else move left.  The caller sets rcv_edge to what it announced: by rounding at most
+ * (1 << rcv_ws) - 1 bytes beyond, for each ACK anew, so that memory has to be asked for when data comes. */
 uint32_t rx_edge(struct tcp *t, const struct tcp_conn *c);
 /* Would the peer be glad to hear of rx_edge now, with nothing else to say? For tcp_consume: CF_ACK_NOW and
  * conn_flush_later. */
@@ -291,6 +308,14 @@ uint32_t rx_held(const struct tcp *t, const struct tcp_conn *c);
 void rx_settle(struct tcp *t, struct tcp_conn *c);
 /* Pages, ranges and frames of c go; nothing is unread any more (tcp_close, the end). */
 void rx_drop(struct tcp *t, struct tcp_conn *c);
+/* The shift that says window_bytes in 16 bits. */
+static inline uint8_t tcp_wscale(const struct tcp_config *cfg)
+{
+    uint8_t ws = 0;
+    while (cfg->window_bytes >> ws > UINT16_MAX)
+        ws++;
+    return ws;
+}
 
 /* ---- txq.c: blocks of TCP_TXBLOCK_BYTES from snd_una on */
 size_t txpool_bytes(const struct tcp_config *cfg);
@@ -307,7 +332,9 @@ enum ack_result { ACK_FINE, ACK_OLD, ACK_FUTURE };
  * snd_max; duplicates are FINE).  When FINE: una, round trip, congestion, peer's window, scoreboard, event ACKED; more
  * may be sendable: conn_flush_later.  *fin_acked_r: our FIN is acknowledged: input.c changes the state. */
 enum ack_result ack_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s, bool *fin_acked_r);
-void cong_init(struct tcp_conn *c);
+/* Of a connection whose flags, snd_una, snd_wnd and mss_peer stand: its mss by the path MTU and its options, the
+ * initial window (RFC 6928), and where recovery counts from. */
+void cong_init(struct tcp *t, struct tcp_conn *c);
 /* A round trip; the handshake's, if it was measured (not repeated), is the first. */
 void rto_sample(struct tcp *t, struct tcp_conn *c, uint32_t ms);
 /* Sends what may be sent now, or the acknowledgement that is due; ends knowing that nothing is owed. */
