@@ -1,6 +1,7 @@
 /* user.c - the user transport's loop, its sleep, its end, and how it is made. */
 #include "dataplane/net/user_impl.h"
 
+#include "spool/base/cycles.h"
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 
@@ -110,9 +111,10 @@ static void user_output(struct user *u, uint32_t frames)
         u->port->free(u->q, u->rx, frames);
 }
 
-/* How much there was to do. */
-static uint32_t user_turn(struct user *u)
+/* Was there something to do?  What came from the app's doors shows in what was sent. */
+static bool user_turn(struct user *u)
 {
+    uint64_t sent = stat_get(u->stats, STAT_TX_FRAMES);
     uint32_t frames = user_input(u), events = user_events(u);
     user_calls_serve(u);
     if (u->app.turn)
@@ -120,7 +122,7 @@ static uint32_t user_turn(struct user *u)
     user_work(u);
     user_evict(u);
     user_output(u, frames);
-    return frames + events;
+    return frames + events > 0 || u->work_head || stat_get(u->stats, STAT_TX_FRAMES) != sent;
 }
 
 /* ---- sleep */
@@ -166,6 +168,7 @@ static void user_sleep(struct user *u)
             u->port->disarm(u->q);
     }
     bell_disarm(&u->bell);
+    u->cycles = cycles_now();
 }
 
 /* ---- the end */
@@ -221,8 +224,14 @@ static int user_run(struct transport *t)
 {
     struct user *u = (struct user *)t;
     user_calls_running(u, true);
+    u->cycles = cycles_now();
     while (!atomic_load_explicit(&u->stopping, memory_order_relaxed)) {
-        u->idle = user_turn(u) > 0 || u->work_head ? 0 : u->idle + 1;
+        uint64_t begin = u->cycles;
+        bool did = user_turn(u);
+        u->cycles = cycles_now();
+        u->idle = did ? 0 : u->idle + 1;
+        if (did)
+            stat_add(u->stats, STAT_CYCLES_BUSY, u->cycles - begin);
         if (u->cfg.idle_polls && u->idle >= u->cfg.idle_polls)
             user_sleep(u);
     }

@@ -90,6 +90,7 @@ struct user {
     uint32_t open_n, orphans_n, orphans_max;
     uint64_t evict_us; /* not before */
     uint32_t idle;     /* turns in a row without work */
+    uint64_t cycles;   /* when this turn began */
     int watch_fds[USER_WATCH_MAX];
     uint32_t watch_n;
     struct bell bell;
