@@ -8,7 +8,8 @@
  *   conn.c      a connection's birth, states, owner's calls, end
  *   connect.c   active open: SYN-SENT
  *   input.c     RFC 9293 3.10.7.4: acceptability, RST, SYN, ACK, data, FIN
- *   rxbuf.c     received bytes that wait or came out of order: pages and ranges; tcp_peek, tcp_consume
+ *   rxbuf.c     received bytes that wait or came out of order: ranges; tcp_peek, tcp_consume;  rxpage.c their pages
+ *   answer.c    segments that belong to no connection
  *   timewait.c  32-byte records
  *   txq.c       bytes sent and to be sent: blocks
  *   ack.c       what an acknowledgement means: una, RTT, window, SACK, loss, congestion
@@ -16,7 +17,7 @@
  *   cong.c      RFC 5681, 6582, 3042, 6675, 3168;  rto.c RFC 6298
  *   output.c    what a connection may send now, and the segments
  *   timers.c    what each deadline does;  twheel.c where they wait
- * What the sending files (txq.c to timers.c) say to each other alone is in tcp_send.h.
+ * What the sending files (txq.c to timers.c) say to each other alone is in tcp_send.h, the receiving ones in tcp_in.h.
  *
  * Times in connections are milliseconds of the stack's clock in 32 bits (tcp.now_ms), compared as sequence numbers are.
  */
