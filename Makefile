@@ -114,7 +114,7 @@ QUICK_SUITES = $(filter-out test_coord_http=% test_coord_etcd=%,$(call unit_suit
 
 .PHONY: check
 check: all unit $(SMTP_RUNNER)
-	$(Q)tests/run.py -j2 --seconds 120 $(HOUSE_SUITES) $(QUICK_SUITES) "smtp=$(SMTP_RUN)"
+	$(Q)tests/run.py -j2 --seconds 120 $(HOUSE_SUITES) $(QUICK_SUITES) $(SMTP_SUITES)
 
 .PHONY: test
 test: deps-test
@@ -134,7 +134,7 @@ TSAN_TESTS := test_spool test_transport test_relay test_domains test_admin test_
 test-run:
 	$(Q)tests/run.py -j2 --alone ledger,cluster --seconds 400 $(HOUSE_SUITES) lint=tests/house/check_lint $(call unit_suites,,$(BUILD)) \
 	    $(call unit_suites,asan-,build-asan) $(foreach t,$(TSAN_TESTS),'tsan-$(t)=TSAN_OPTIONS=suppressions=tests/tsan.supp build-tsan/tests/unit/$(t)') \
-	    "smtp=$(SMTP_RUN)" "sim=$(SIM_RUN)" "csim=$(CSIM_RUN)" "ledger=$(LEDGER_RUN)" "cluster=$(CLUSTER_RUN)"
+	    $(SMTP_SUITES) "sim=$(SIM_RUN)" "csim=$(CSIM_RUN)" "ledger=$(LEDGER_RUN)" "cluster=$(CLUSTER_RUN)"
 
 .PHONY: lint
 lint:

@@ -3,7 +3,10 @@
 #include "spool/base/err.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+enum { PATIENCE_US = 10000000 }; /* a wire that still owes something then is broken */
 
 void text_add(struct text *t, const void *p, size_t n)
 {
@@ -227,81 +230,106 @@ static void fake_accepted(void *ctx, const struct smtp_session *s, const struct 
 
 /* ---- the wire */
 
-static void wire_send(void *arg, struct slice bytes)
+static void out_send(void *arg, struct slice bytes)
 {
     struct fake *f = arg;
-    text_add(&f->out, bytes.p, bytes.n);
+    f->said += bytes.n;
+    f->wire->say(f, bytes);
 }
 
-static void wire_resume(void *arg)
+static void out_resume(void *arg)
 {
     struct fake *f = arg;
     f->paused = false;
+    f->wire->resume(f);
 }
 
-static void wire_close(void *arg)
+static void out_close(void *arg)
 {
     struct fake *f = arg;
     f->closed = true;
+    f->wire->hang_up(f);
 }
 
-static const struct smtp_out wire = {wire_send, wire_resume, wire_close};
+static const struct smtp_out out = {out_send, out_resume, out_close};
 
-void fake_init(struct fake *f)
+void fake_accepted_conn(struct fake *f)
 {
-    *f = (struct fake){.door = {.ops = &door_ops, .fd = -1}};
-    fake_now = f;
-    strcpy(f->site.hostname, "mx.satchel.example");
-    f->site.limits = smtp_limits_default;
-    f->site.intake = &f->door;
-    f->site.policy = (struct smtp_policy){.ask = fake_ask, .forget = fake_forget, .accepted = fake_accepted, .ctx = f};
-    smtp_site_now(&f->site, 1000000, 1763940100000000);
-    text_add(&f->in, "", 0);
-    text_add(&f->out, "", 0);
-}
-
-void fake_connect(struct fake *f)
-{
-    if (f->open || f->gone)
-        return;
     f->open = true;
-    smtp_session_open(&f->s, &f->site, &wire, f, SLICE_LIT("192.0.2.7"));
+    smtp_session_open(&f->s, &f->site, &out, f, SLICE_LIT("192.0.2.7"));
     smtp_session_greet(&f->s);
-    fake_settle(f);
 }
 
-static bool wire_feed(struct fake *f)
+size_t fake_receive(struct fake *f, struct slice in)
 {
-    if (!f->open || f->paused || f->closed || f->in.n == 0)
-        return false;
     /* a copy of the exact size: a read past the end is seen by the sanitizer */
-    uint8_t *copy = malloc(f->in.n);
-    memcpy(copy, f->in.p, f->in.n);
-    size_t n = smtp_session_feed(&f->s, slice_of(copy, f->in.n));
+    uint8_t *copy = malloc(in.n);
+    memcpy(copy, in.p, in.n);
+    f->paused = true; /* a resume from inside counts */
+    size_t n = smtp_session_feed(&f->s, slice_of(copy, in.n));
     free(copy);
-    memmove(f->in.p, f->in.p + n, f->in.n - n);
-    f->in.n -= n;
-    if (f->in.n && !f->closed)
-        f->paused = true;
+    f->taken += n;
+    f->paused = f->paused && n < in.n && !f->closed;
     assert(!f->paused || f->s.wait != WAIT_NOTHING);
-    return n > 0;
+    return n;
+}
+
+bool fake_waits(const struct fake *f)
+{
+    return f->s.wait != WAIT_NOTHING;
+}
+
+void fake_closed_conn(struct fake *f)
+{
+    if (!f->open)
+        return;
+    f->open = false;
+    smtp_session_close(&f->s);
+    assert(!f->asked);
+}
+
+void fake_heard(struct fake *f, struct slice bytes)
+{
+    text_add(&f->out, bytes.p, bytes.n);
+}
+
+/* What is still under way; NULL: nothing. */
+static const char *under_way(const struct fake *f)
+{
+    if (!f->open && !f->closed)
+        return f->gone ? NULL : "the connection";
+    if (!f->closed && !f->gone && !f->paused && f->taken < f->sent)
+        return "what the client sent";
+    if (f->gone)
+        return f->open && !f->closed && !fake_waits(f) ? "the client's end" : NULL;
+    if (f->out.n < f->said)
+        return "what the session said";
+    return f->closed && !f->heard_end ? "the session's end" : NULL;
 }
 
 void fake_settle(struct fake *f)
 {
-    bool moved;
+    uint64_t until_us = clock_boot_us(clock_system()) + PATIENCE_US;
     do {
-        size_t said = f->out.n;
-        bool paused = f->paused;
-        moved = wire_feed(f);
+        f->wire->turn(f);
         door_poll(&f->door);
-        moved |= f->out.n != said || f->paused != paused;
-    } while (moved);
+        f->stuck = under_way(f);
+    } while (f->stuck && clock_boot_us(clock_system()) < until_us);
+}
+
+void fake_connect(struct fake *f)
+{
+    if (f->open || f->gone || f->closed)
+        return;
+    f->wire->connect(f);
+    fake_settle(f);
 }
 
 void fake_send(struct fake *f, const uint8_t *p, size_t n)
 {
-    text_add(&f->in, p, n);
+    if (!f->closed)
+        f->wire->send(f, p, n);
+    f->sent += n;
     fake_settle(f);
 }
 
@@ -313,14 +341,16 @@ void fake_answer(struct fake *f, const struct smtp_verdict *v)
     fake_settle(f);
 }
 
+/* A session that has left bytes does not read, and hears of the client's end when it goes on. */
 void fake_disconnect(struct fake *f)
 {
-    if (!f->open)
+    if (!f->open || f->gone)
         return;
-    f->open = false;
     f->gone = true;
-    smtp_session_close(&f->s);
-    assert(!f->asked);
+    f->wire->cut(f);
+    if (f->paused)
+        f->hold_room = false;
+    fake_settle(f);
 }
 
 void fake_wait(struct fake *f, uint64_t us)
@@ -330,17 +360,65 @@ void fake_wait(struct fake *f, uint64_t us)
     fake_settle(f);
 }
 
+/* ---- what is stored */
+
+static void text_part(struct text *t, const char *name, const struct text *value)
+{
+    text_add(t, name, strlen(name));
+    text_add(t, value->p ? value->p : "", value->n);
+    text_add(t, "\n", 1);
+}
+
+static void spool_message(struct text *t, const struct fake_msg *m)
+{
+    for (size_t i = 0; i < m->envs_n; i++) {
+        const struct fake_env *e = &m->envs[i];
+        char flags[32];
+        struct text text = {flags, (size_t)snprintf(flags, sizeof flags, "%u", e->flags)};
+        text_part(t, "domain ", &e->domain);
+        text_part(t, "sender ", &e->sender);
+        text_part(t, "rcpts ", &e->rcpts);
+        text_part(t, "helo ", &e->helo);
+        text_part(t, "flags ", &text);
+        text_part(t, "trace ", &e->trace);
+    }
+    text_part(t, "body ", &m->body);
+}
+
+struct text fake_spool(const struct fake *f)
+{
+    struct text t = {0};
+    text_add(&t, "", 0);
+    for (const struct fake_msg *m = f->last; m; m = m->next)
+        spool_message(&t, m);
+    return t;
+}
+
+/* ---- life */
+
+void fake_init(struct fake *f, const struct wire *w)
+{
+    *f = (struct fake){.door = {.ops = &door_ops, .fd = -1}, .wire = w};
+    fake_now = f;
+    strcpy(f->site.hostname, "mx.satchel.example");
+    f->site.limits = smtp_limits_default;
+    f->site.intake = &f->door;
+    f->site.policy = (struct smtp_policy){.ask = fake_ask, .forget = fake_forget, .accepted = fake_accepted, .ctx = f};
+    smtp_site_now(&f->site, 1000000, 1763940100000000);
+    text_add(&f->out, "", 0);
+}
+
 void fake_free(struct fake *f)
 {
-    fake_disconnect(f);
+    f->wire->end(f);
     f->hold_commits = f->hold_room = false;
     door_poll(&f->door);
+    assert(!f->open);
     assert(f->txns_open == 0);
     while (f->last) {
         struct fake_msg *m = f->last;
         f->last = m->next;
         msg_free(m);
     }
-    free(f->in.p);
     free(f->out.p);
 }

@@ -1,7 +1,8 @@
-/* fake.h - the world around one session under test: an intake door and a policy that fail and delay on demand, and a
- * wire that keeps what the session does not take, as a transport does.  The door asserts its contract. */
+/* fake.h - the world around one session under test: an intake door and a policy that fail and delay on demand, and the
+ * client at the other end of a wire (wire.h).  The door asserts its contract. */
 #pragma once
 #include "dataplane/smtp/session.h"
+#include "tests/smtp/wire.h"
 
 struct text {
     char *p; /* NUL-terminated */
@@ -64,19 +65,30 @@ struct fake {
     bool refusing[3];
 
     /* the wire */
-    struct text in, out;
-    bool paused, closed, gone;
+    const struct wire *wire;
+    void *at;          /* the wire's */
+    size_t sent;       /* bytes of the client that went into the wire */
+    size_t taken;      /* of them, taken by the session */
+    size_t said;       /* bytes of the session that went into the wire */
+    struct text out;   /* of them, what the client read */
+    bool paused;       /* the session left bytes and has not resumed */
+    bool closed;       /* it closed the connection */
+    bool heard_end;    /* and the client knows */
+    bool gone;         /* the client left */
+    const char *stuck; /* what the wire still owed when patience was over; NULL: nothing */
 };
 
-void fake_init(struct fake *f);
+void fake_init(struct fake *f, const struct wire *wire);
 void fake_free(struct fake *f);
 /* Opens the session, if it is not. */
 void fake_connect(struct fake *f);
 void fake_send(struct fake *f, const uint8_t *p, size_t n);
-/* Runs turns until nothing moves. */
+/* Runs turns until nothing is under way: what the client sent was taken or left, what the session said was read. */
 void fake_settle(struct fake *f);
 void fake_answer(struct fake *f, const struct smtp_verdict *v);
 void fake_disconnect(struct fake *f);
+/* All that is stored, newest first, as text: two runs that stored the same say the same. */
+struct text fake_spool(const struct fake *f);
 /* listed.c */
 bool fake_listed(const char *domain, const char *entries, struct slice local);
 /* Lets time pass and the session's timer with it. */

@@ -1,5 +1,8 @@
-/* run_scenarios FILE... - runs SMTP scenarios: each whole, then byte by byte, then cut in two at every place, and
- * demands the same conversation each time.  Ends in "N passed, N failed"; exit 1 if any failed. */
+/* run_scenarios [--wire NAME] [--cuts N] FILE... - runs SMTP scenarios: each whole, then byte by byte, then cut in two
+ * at every place (--cuts: at every Nth), and demands that the server says and stores the same each time.
+ *
+ * With --wire everything goes over that wire (wire.h), and must be what a run without a wire said and stored.
+ * Ends in "N passed, N failed"; exit 1 if any failed. */
 #include "spool/base/err.h"
 #include "tests/smtp/fake.h"
 #include "tests/smtp/scenario.h"
@@ -10,14 +13,19 @@
 
 enum { WHOLE = -2, BYTES = -1 }; /* or the place of the cut */
 
+/* What must be the same in each run. */
+struct outcome {
+    struct text said, stored;
+    size_t sent; /* bytes of the client */
+};
+
 struct run {
     struct fake f;
     const struct scenario *sc;
     const struct step *step;
     long cut;
-    size_t sent;      /* bytes of the client so far */
-    struct text said; /* the server's, whole */
-    size_t checked;   /* of f.out */
+    size_t sent;    /* bytes of the client so far */
+    size_t checked; /* of f.out */
     bool failed;
 };
 
@@ -25,7 +33,7 @@ __attribute__((format(printf, 2, 3))) static bool fail(struct run *r, const char
 {
     char how[32];
     snprintf(how, sizeof how, "cut at byte %ld", r->cut);
-    fprintf(stderr, "FAILED %s:%u (%s; %s): ", r->sc->file, r->step->line, r->sc->title,
+    fprintf(stderr, "FAILED %s:%u (%s; %s, %s): ", r->sc->file, r->step->line, r->sc->title, r->f.wire->name,
             r->cut == WHOLE   ? "whole"
             : r->cut == BYTES ? "byte by byte"
                               : how);
@@ -375,6 +383,12 @@ static void check_silent(struct run *r, char *args)
         fail(r, "unexpected reply: %s", r->f.out.p + r->checked);
 }
 
+static void check_moving(struct run *r)
+{
+    if (r->f.stuck && !r->failed)
+        fail(r, "the wire did not carry %s", r->f.stuck);
+}
+
 /* The world is set up before the client connects; the rest comes after. */
 static const struct directive {
     const char *name;
@@ -427,6 +441,7 @@ static void run_steps(struct run *r)
         switch (r->step->kind) {
         case STEP_SEND:
             i += do_send(r, r->step, sc->n - i);
+            check_moving(r);
             continue;
         case STEP_EXPECT:
             do_expect(r, r->step->text);
@@ -436,67 +451,116 @@ static void run_steps(struct run *r)
             break;
         }
         i++;
+        check_moving(r);
     }
     if (!r->failed)
         check_silent(r, NULL);
 }
 
-/* said_r: the server's words, the caller's to free; sent_r: bytes of the client. */
-static bool run_once(const struct scenario *sc, long cut, struct text *said_r, size_t *sent_r)
+static bool run_once(const struct scenario *sc, const struct wire *wire, long cut, struct outcome *o_r)
 {
     struct run r = {.sc = sc, .step = sc->steps, .cut = cut};
-    fake_init(&r.f);
+    fake_init(&r.f, wire);
     run_steps(&r);
-    text_add(said_r, r.f.out.p, r.f.out.n);
-    *sent_r = r.sent;
-    if (cut != WHOLE && r.failed)
-        fprintf(stderr, "  (it passed whole)\n");
+    *o_r = (struct outcome){.stored = fake_spool(&r.f), .sent = r.sent};
+    text_add(&o_r->said, r.f.out.p, r.f.out.n);
+    if (r.failed && (cut != WHOLE || wire != &wire_direct))
+        fprintf(stderr, "  (it passed %s)\n", cut != WHOLE ? "whole" : "without a wire");
     fake_free(&r.f);
     return !r.failed;
 }
 
-static bool run_again(const struct scenario *sc, long cut, const struct text *whole)
+static void outcome_free(struct outcome *o)
 {
-    struct text said = {0};
-    size_t sent;
-    bool ok = run_once(sc, cut, &said, &sent);
-    if (ok && strcmp(said.p, whole->p)) {
-        fprintf(stderr, "FAILED %s (%s; cut %ld): other replies than when run whole:\n%s", sc->file, sc->title, cut,
-                said.p);
+    free(o->said.p);
+    free(o->stored.p);
+}
+
+static bool text_same(const struct text *a, const struct text *b)
+{
+    return a->n == b->n && memcmp(a->p, b->p, a->n) == 0;
+}
+
+static bool run_again(const struct scenario *sc, const struct wire *wire, long cut, const struct outcome *want)
+{
+    struct outcome got;
+    bool ok = run_once(sc, wire, cut, &got), said = text_same(&got.said, &want->said);
+    if (ok && (!said || !text_same(&got.stored, &want->stored))) {
+        fprintf(stderr, "FAILED %s (%s; %s, cut %ld): %s:\n%s", sc->file, sc->title, wire->name, cut,
+                said ? "stored otherwise" : "other replies", said ? got.stored.p : got.said.p);
         ok = false;
     }
-    free(said.p);
+    outcome_free(&got);
     return ok;
 }
 
-static bool run_scenario(const struct scenario *sc, unsigned long *runs)
+static bool run_scenario(const struct scenario *sc, const struct wire *wire, size_t cuts, unsigned long *runs)
 {
-    struct text whole = {0};
-    size_t sent = 0;
-    bool ok = run_once(sc, WHOLE, &whole, &sent);
-    ok = ok && run_again(sc, BYTES, &whole);
-    for (size_t cut = 1; ok && cut < sent; cut++, ++*runs)
-        ok = run_again(sc, (long)cut, &whole);
+    struct outcome whole;
+    bool ok = run_once(sc, &wire_direct, WHOLE, &whole);
+    if (wire != &wire_direct)
+        ok = ok && run_again(sc, wire, WHOLE, &whole);
+    ok = ok && run_again(sc, wire, BYTES, &whole);
+    for (size_t cut = 1; ok && cut < whole.sent; cut += cuts, ++*runs)
+        ok = run_again(sc, wire, (long)cut, &whole);
     *runs += 2;
-    free(whole.p);
+    outcome_free(&whole);
     return ok;
+}
+
+struct totals {
+    unsigned passed, failed;
+    unsigned long runs;
+};
+
+static void run_file(const char *file, const struct wire *wire, size_t cuts, struct totals *t)
+{
+    size_t n;
+    struct scenario *list = scenarios_load(file, &n);
+    for (size_t i = 0; i < n; i++)
+        *(run_scenario(&list[i], wire, cuts, &t->runs) ? &t->passed : &t->failed) += 1;
+    scenarios_free(list, n);
+}
+
+static const struct wire *wire_named(const char *name)
+{
+    static const struct wire *const wires[] = {&wire_direct, &wire_uring, &wire_epoll};
+    for (size_t i = 0; i < sizeof wires / sizeof *wires; i++)
+        if (!strcmp(wires[i]->name, name))
+            return wires[i];
+    return NULL;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: run_scenarios [--wire direct|io_uring|epoll] [--cuts N] FILE...\n");
+    return 2;
 }
 
 int main(int argc, char **argv)
 {
-    unsigned passed = 0, failed = 0;
-    unsigned long runs = 0;
-    for (int i = 1; i < argc; i++) {
-        size_t n;
-        struct scenario *list = scenarios_load(argv[i], &n);
-        for (size_t j = 0; j < n; j++) {
-            if (run_scenario(&list[j], &runs))
-                passed++;
-            else
-                failed++;
-        }
-        scenarios_free(list, n);
+    const struct wire *wire = &wire_direct;
+    size_t cuts = 1;
+    struct totals t = {0};
+    char why[WIRE_WHY_MAX];
+    int i = 1;
+    for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
+        if (!strcmp(argv[i], "--wire") && wire_named(argv[i + 1]))
+            wire = wire_named(argv[i + 1]);
+        else if (!strcmp(argv[i], "--cuts") && atoi(argv[i + 1]) > 0)
+            cuts = (size_t)atoi(argv[i + 1]);
+        else
+            return usage();
     }
-    printf("smtp scenarios, %lu runs: %u passed, %u failed\n", runs, passed, failed);
-    return failed != 0;
+    if (i == argc || argv[i][0] == '-')
+        return usage();
+    if (wire->open(why) < 0) {
+        printf("skip smtp over %s: %s\n", wire->name, why);
+        return 0;
+    }
+    for (; i < argc; i++)
+        run_file(argv[i], wire, cuts, &t);
+    wire->close();
+    printf("smtp scenarios over %s, %lu runs: %u passed, %u failed\n", wire->name, t.runs, t.passed, t.failed);
+    return t.failed != 0;
 }
