@@ -26,9 +26,10 @@ struct port_info {
     uint32_t tx_queues;
     bool rss;                                                           /* the device spreads flows itself */
     bool rx_ip_sum, rx_l4_sum, tx_ip_sum, tx_tcp_sum, tx_vlan, rx_vlan; /* what it does for us */
-    bool rx_interrupt; /* a sleeping queue is woken by its descriptor */
-    char name[64];     /* "net_af_packet0" */
-    char driver[32];   /* "net_af_packet" */
+    bool rx_interrupt;                                                  /* arm's descriptor tells of all frames */
+    uint32_t buffers, buffers_used; /* for frames; used: also by rings of the device and on their way */
+    char name[64];                  /* "net_af_packet0" */
+    char driver[32];                /* "net_af_packet" */
 };
 
 struct port_ops {
@@ -41,8 +42,9 @@ struct port_ops {
     void (*send)(struct port_queue *q, struct frame *f);
     void (*drop)(struct port_queue *q, struct frame *f);
     void (*flush)(struct port_queue *q);
-    /* Before sleeping: a descriptor that becomes readable when frames come, or -1: poll again within 1 ms. Must be
-     * followed by disarm. -SATCHEL_EAGAIN: frames are waiting already. */
+    /* Before sleeping: a descriptor that becomes readable when frames come, or -1: there is none.  Without
+     * info.rx_interrupt it tells of frames that other workers passed on alone: poll again within 1 ms all the same.
+     * Must be followed by disarm.  -SATCHEL_EAGAIN: frames are waiting already, nothing is armed. */
     int (*arm)(struct port_queue *q);
     void (*disarm)(struct port_queue *q);
     void (*info)(const struct port *p, struct port_info *info_r);

@@ -119,15 +119,14 @@ static bool is_shared(const struct rte_mbuf *m)
     return ip_frame_shared(&f);
 }
 
-static void pass_on(struct dpdk_queue *to, struct rte_mbuf *m)
+static void pass_on(struct dpdk_queue *from, struct dpdk_queue *to, struct rte_mbuf *m)
 {
-    if (!m)
-        return;
-    if (rte_ring_enqueue(to->in, m) == 0) {
+    if (m && rte_ring_enqueue(to->in, m) == 0) {
         bell_ring(&to->bell);
         return;
     }
-    rte_pktmbuf_free(m); /* a worker that does not keep up */
+    stat_add(from->q.stats, STAT_RX_PASSED_DROPPED, 1);
+    rte_pktmbuf_free(m);
 }
 
 static void share(struct dpdk_queue *from, struct rte_mbuf *m)
@@ -135,7 +134,7 @@ static void share(struct dpdk_queue *from, struct rte_mbuf *m)
     struct dpdk_port *d = from->d;
     for (uint32_t i = 0; i < d->info.queues; i++)
         if (i != from->q.index)
-            pass_on(&d->queues[i], rte_pktmbuf_copy(m, d->pool, 0, UINT32_MAX));
+            pass_on(from, &d->queues[i], rte_pktmbuf_copy(m, d->pool, 0, UINT32_MAX));
 }
 
 /* Leaves in m what is q's own. */
@@ -153,7 +152,7 @@ static uint32_t dispatch(struct dpdk_queue *q, struct rte_mbuf **m, uint32_t n)
         if (to == q->q.index)
             m[own++] = m[i];
         else
-            pass_on(&d->queues[to], m[i]);
+            pass_on(q, &d->queues[to], m[i]);
     }
     return own;
 }
@@ -336,7 +335,7 @@ static int dpdk_arm(struct port_queue *pq)
         rte_eth_dev_rx_intr_enable(q->d->id, i);
     q->armed = true;
     if (!frames_wait(q))
-        return q->d->info.rx_interrupt ? q->wake_fd : -1;
+        return q->in || q->d->info.rx_interrupt ? q->wake_fd : -1;
     pq->port->ops->disarm(pq);
     return -SATCHEL_EAGAIN;
 }
@@ -393,7 +392,9 @@ static int wake_make(struct dpdk_queue *q)
 
 static void dpdk_info(const struct port *p, struct port_info *i_r)
 {
-    *i_r = ((const struct dpdk_port *)p)->info;
+    const struct dpdk_port *d = (const struct dpdk_port *)p;
+    *i_r = d->info;
+    i_r->buffers_used = rte_mempool_in_use_count(d->pool);
 }
 
 static struct port_queue *dpdk_queue(struct port *p, uint32_t i)
@@ -425,6 +426,7 @@ static uint32_t dpdk_device_stats(struct port *p, char (*names_r)[64], uint64_t 
 static void queue_close(struct dpdk_queue *q)
 {
     struct rte_mbuf *m;
+    rte_pktmbuf_free_bulk(q->burst, q->burst_n);
     while (q->in && rte_ring_dequeue(q->in, (void **)&m) == 0)
         rte_pktmbuf_free(m);
     rte_ring_free(q->in);

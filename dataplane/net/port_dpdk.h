@@ -62,8 +62,11 @@ struct dpdk_port { /* NOLINT(clang-analyzer-optin.performance.Padding): locks ha
 
 /* Once a process; later calls find it started. */
 int dpdk_eal_start(const struct port_dpdk_config *cfg, char *why_r);
-/* "what, then what the EAL said last, then the remedy" into why_r; returns err. */
+/* "what failed (DPDK says: its complaints since dpdk_said_forget): the remedy" into why_r; returns err. */
 int dpdk_fail(int err, char *why_r, const char *remedy, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* The remedy for what DPDK complained of; static storage. */
+const char *dpdk_remedy(const char *otherwise);
+void dpdk_said_forget(void);
 /* Lines of the EAL are dropped between these: a question is put to a driver that may not know the answer. */
 void dpdk_log_hush(bool hush);
 

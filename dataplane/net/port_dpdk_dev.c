@@ -3,10 +3,13 @@
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 
+#include <net/if.h>
 #include <rte_errno.h>
 #include <rte_mempool.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define RSS_WANTED (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP)
@@ -26,16 +29,17 @@ static void names_of_all(char *out_r, size_t cap)
         at += (size_t)snprintf(out_r + at, cap - at, "%s%s", at ? ", " : "", name);
 }
 
+#define REMEDY_NONE                                                                                                    \
+    "name a virtual one in dataplane.eal (--vdev=net_af_packet0,iface=veth1), or bind a NIC (dpdk-devbind.py -b "      \
+    "vfio-pci 0000:3b:00.0)"
+
 static int device_find(struct dpdk_port *d, const char *name, char *why_r)
 {
     char names[128];
     uint16_t n = rte_eth_dev_count_avail();
     names_of_all(names, sizeof names);
     if (n == 0)
-        return dpdk_fail(-SATCHEL_ENOENT, why_r,
-                         "name a virtual one in dataplane.eal (--vdev=net_af_packet0,iface=veth1), or bind a NIC "
-                         "(dpdk-devbind.py -b vfio-pci 0000:3b:00.0)",
-                         "DPDK found no device");
+        return dpdk_fail(-SATCHEL_ENOENT, why_r, dpdk_remedy(REMEDY_NONE), "DPDK found no device");
     if (name && rte_eth_dev_get_port_by_name(name, &d->id) != 0)
         return dpdk_fail(-SATCHEL_ENOENT, why_r, "set dataplane.device to one of those", "no device %s; there are: %s",
                          name, names);
@@ -44,6 +48,7 @@ static int device_find(struct dpdk_port *d, const char *name, char *why_r)
     if (!name)
         d->id = rte_eth_find_next(0);
     rte_eth_dev_get_name_by_port(d->id, d->info.name);
+    dpdk_said_forget();
     return 0;
 }
 
@@ -65,13 +70,15 @@ static uint16_t at_most(uint32_t n, uint32_t max)
     return (uint16_t)(n < max ? n : max);
 }
 
+/* Where flows are not spread, queues are virtual: each to send is one of the other end's to receive, which may serve no
+ * more of them than we do. */
 static void device_offer(struct dpdk_port *d, const struct port_dpdk_config *cfg, const struct rte_eth_dev_info *di,
                          struct rte_eth_conf *conf_r)
 {
     uint64_t rx = cfg->offloads ? di->rx_offload_capa : 0, tx = cfg->offloads ? di->tx_offload_capa : 0;
     d->info.rss = cfg->queues > 1 && device_spreads(di, cfg->queues);
     d->nb_rx = d->info.rss ? (uint16_t)cfg->queues : queues_are_fed(di) ? at_most(di->max_rx_queues, DPDK_RX_MAX) : 1;
-    d->nb_tx = at_most(cfg->queues, di->max_tx_queues);
+    d->nb_tx = d->info.rss ? at_most(cfg->queues, di->max_tx_queues) : d->nb_rx;
     conf_r->rxmode.offloads = rx & (RTE_ETH_RX_OFFLOAD_CHECKSUM | RTE_ETH_RX_OFFLOAD_VLAN_STRIP);
     conf_r->txmode.offloads = tx & (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |
                                     RTE_ETH_TX_OFFLOAD_VLAN_INSERT | RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE);
@@ -97,6 +104,51 @@ static void device_offered(struct dpdk_port *d, const struct rte_eth_conf *conf)
     d->prepare = d->info.tx_ip_sum || d->info.tx_tcp_sum;
 }
 
+/* ---- MTU */
+
+/* The kernel's interface below a virtual device may carry less than DPDK knows. */
+static uint32_t mtu_of_interface(const struct rte_eth_dev_info *di)
+{
+    struct ifreq r = {.ifr_mtu = 0};
+    int fd =
+        di->if_index && if_indextoname(di->if_index, r.ifr_name) ? socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    if (fd < 0)
+        return UINT16_MAX;
+    int res = ioctl(fd, SIOCGIFMTU, &r);
+    close(fd);
+    return res == 0 && r.ifr_mtu > 0 ? (uint32_t)r.ifr_mtu : UINT16_MAX;
+}
+
+/* What rte_eth_dev_configure would refuse, asked before so that the error can say how much is taken. */
+static uint32_t mtu_most(const struct rte_eth_dev_info *di)
+{
+    bool both = di->max_rx_pktlen != UINT32_MAX && di->max_mtu != UINT16_MAX && di->max_rx_pktlen > di->max_mtu;
+    uint32_t around = both ? di->max_rx_pktlen - di->max_mtu : RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+    uint32_t fits = di->max_rx_pktlen > around ? di->max_rx_pktlen - around : 0;
+    return fits < di->max_mtu ? fits : di->max_mtu;
+}
+
+static int mtu_choose(struct dpdk_port *d, uint16_t mtu, const struct rte_eth_dev_info *di, struct rte_eth_conf *conf_r,
+                      char *why_r)
+{
+    uint16_t now = RTE_ETHER_MTU;
+    uint32_t most = mtu_most(di), below = mtu_of_interface(di);
+    rte_eth_dev_get_mtu(d->id, &now);
+    if (mtu > most)
+        return dpdk_fail(-SATCHEL_EINVAL, why_r, "leave dataplane.mtu at 0, or set one that it takes",
+                         "%s takes an MTU of at most %u, not %u", d->info.name, most, mtu);
+    d->info.mtu = mtu ? mtu : now < below ? now : (uint16_t)below;
+    conf_r->rxmode.mtu = mtu;
+    return 0;
+}
+
+/* A device that cannot be told its MTU is asked for no more than it has. */
+static int mtu_tell(const struct dpdk_port *d, uint16_t mtu)
+{
+    int res = mtu ? rte_eth_dev_set_mtu(d->id, mtu) : 0;
+    return res == -ENOTSUP && d->info.mtu <= RTE_ETHER_MTU ? 0 : res;
+}
+
 /* ---- buffers */
 
 /* Enough that full rings, bursts and caches of all workers never leave a queue without. */
@@ -107,12 +159,15 @@ static uint32_t buffers_wanted(const struct dpdk_port *d, const struct port_dpdk
     return cfg->buffers ? cfg->buffers : rings + cfg->queues * each + 1024;
 }
 
+static_assert(RTE_PKTMBUF_HEADROOM >= FRAME_HEADROOM, "headers are pushed in front of what is sent");
+
 static int pool_make(struct dpdk_port *d, const struct port_dpdk_config *cfg, char *why_r)
 {
     char name[RTE_MEMPOOL_NAMESIZE];
     uint32_t n = buffers_wanted(d, cfg), frame = d->info.mtu + 32u;
     d->room = frame < FRAME_MIN ? FRAME_MIN : frame;
     snprintf(name, sizeof name, "satchel_%u", d->id);
+    d->info.buffers = n;
     d->pool = rte_pktmbuf_pool_create(name, n, POOL_CACHE, 0, (uint16_t)(d->room + RTE_PKTMBUF_HEADROOM),
                                       rte_eth_dev_socket_id(d->id));
     if (!d->pool)
@@ -124,18 +179,6 @@ static int pool_make(struct dpdk_port *d, const struct port_dpdk_config *cfg, ch
 }
 
 /* ---- set up */
-
-static int mtu_set(struct dpdk_port *d, uint16_t mtu, char *why_r)
-{
-    uint16_t now = 1500;
-    rte_eth_dev_get_mtu(d->id, &now);
-    d->info.mtu = mtu ? mtu : now;
-    int res = mtu && mtu != now ? rte_eth_dev_set_mtu(d->id, mtu) : 0;
-    if (res < 0)
-        return dpdk_fail(res, why_r, "leave dataplane.mtu at 0, or set one that the device takes",
-                         "%s refuses an MTU of %u: %s", d->info.name, mtu, rte_strerror(-res));
-    return 0;
-}
 
 static int queues_setup(struct dpdk_port *d, const struct port_dpdk_config *cfg, const struct rte_eth_conf *conf,
                         const struct rte_eth_dev_info *di)
@@ -158,11 +201,13 @@ static int device_try(struct dpdk_port *d, const struct port_dpdk_config *cfg, c
 {
     int res = rte_eth_dev_configure(d->id, d->nb_rx, d->nb_tx, conf);
     if (res == 0)
+        res = mtu_tell(d, cfg->mtu);
+    if (res == 0)
         res = queues_setup(d, cfg, conf, di);
     return res == 0 ? rte_eth_dev_start(d->id) : res;
 }
 
-/* Some drivers want as many queues to send as to receive, some fail over interrupts that they do not have. */
+/* Some drivers fail over interrupts that they do not have. */
 static int device_start(struct dpdk_port *d, const struct port_dpdk_config *cfg, struct rte_eth_conf *conf,
                         const struct rte_eth_dev_info *di, char *why_r)
 {
@@ -170,11 +215,6 @@ static int device_start(struct dpdk_port *d, const struct port_dpdk_config *cfg,
     int res = device_try(d, cfg, conf, di);
     if (res < 0) {
         conf->intr_conf.rxq = 0;
-        res = device_try(d, cfg, conf, di);
-    }
-    if (res < 0 && !d->info.rss && d->nb_rx != d->nb_tx) {
-        conf->intr_conf.rxq = 1;
-        d->nb_tx = d->nb_rx;
         res = device_try(d, cfg, conf, di);
     }
     dpdk_log_hush(false);
@@ -210,11 +250,18 @@ static bool intr_usable(struct dpdk_intr *intr)
     return n > 0 && strncmp(to, "/dev/uio", 8) != 0;
 }
 
+/* A tap has nothing to enable: its descriptor tells of frames all the time. */
+static bool intr_enables(const struct dpdk_port *d, uint16_t i)
+{
+    int res = rte_eth_dev_rx_intr_enable(d->id, i);
+    return res == 0 || (res == -ENOTSUP && !d->intr[i].counts);
+}
+
 static bool intr_have(struct dpdk_port *d)
 {
     for (uint16_t i = 0; i < d->nb_rx; i++) {
         d->intr[i].fd = rte_eth_dev_rx_intr_ctl_q_get_fd(d->id, i);
-        if (d->intr[i].fd < 0 || !intr_usable(&d->intr[i]) || rte_eth_dev_rx_intr_enable(d->id, i) != 0)
+        if (d->intr[i].fd < 0 || !intr_usable(&d->intr[i]) || !intr_enables(d, i))
             return false;
         /* An edge that came before we asked for it is lost, unless frames can be counted. */
         if (d->intr[i].counts && rte_eth_rx_queue_count(d->id, i) < 0)
@@ -243,7 +290,7 @@ static int device_setup(struct dpdk_port *d, const struct port_dpdk_config *cfg,
         return dpdk_fail(res, why_r, "is it in use by another process", "%s tells nothing about itself", d->info.name);
     snprintf(d->info.driver, sizeof d->info.driver, "%s", di.driver_name);
     device_offer(d, cfg, &di, &conf);
-    if ((res = mtu_set(d, cfg->mtu, why_r)) < 0 || (res = pool_make(d, cfg, why_r)) < 0 ||
+    if ((res = mtu_choose(d, cfg->mtu, &di, &conf, why_r)) < 0 || (res = pool_make(d, cfg, why_r)) < 0 ||
         (res = device_start(d, cfg, &conf, &di, why_r)) < 0)
         return res;
     device_offered(d, &conf);

@@ -21,23 +21,42 @@
 #include <unistd.h>
 
 #define EAL_ARGS_MAX 64u
-#define SAID_MAX     200u
+#define SAID_MAX     240u
 
 static bool started;
 static atomic_bool hushed;
 static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
-static char said[SAID_MAX]; /* the last complaint */
+static char said[SAID_MAX]; /* its complaints: the first is the cause, what follows are consequences */
 
 /* ---- what it says */
+
+static void said_add(struct slice line)
+{
+    pthread_mutex_lock(&said_lock);
+    size_t at = strlen(said);
+    snprintf(said + at, sizeof said - at, "%s%.*s", at ? "; " : "", SLICE_FMT(line));
+    pthread_mutex_unlock(&said_lock);
+}
+
+static void said_get(char text_r[SAID_MAX])
+{
+    pthread_mutex_lock(&said_lock);
+    memcpy(text_r, said, SAID_MAX);
+    pthread_mutex_unlock(&said_lock);
+}
+
+void dpdk_said_forget(void)
+{
+    pthread_mutex_lock(&said_lock);
+    said[0] = 0;
+    pthread_mutex_unlock(&said_lock);
+}
 
 static void heard(struct slice line, uint32_t level)
 {
     char quoted[2 * SAID_MAX];
-    if (level <= RTE_LOG_ERR) {
-        pthread_mutex_lock(&said_lock);
-        snprintf(said, sizeof said, "%.*s", SLICE_FMT(line));
-        pthread_mutex_unlock(&said_lock);
-    }
+    if (level <= RTE_LOG_ERR)
+        said_add(line);
     if (level <= RTE_LOG_WARNING)
         log_warning("dpdk.log", "text=%s", log_quote(line, quoted, sizeof quoted));
     else
@@ -66,22 +85,23 @@ void dpdk_log_hush(bool hush)
 
 int dpdk_fail(int err, char *why_r, const char *remedy, const char *fmt, ...)
 {
-    char what[PORT_WHY_MAX / 2], last[SAID_MAX];
+    char what[PORT_WHY_MAX / 2], text[SAID_MAX];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    pthread_mutex_lock(&said_lock);
-    memcpy(last, said, sizeof last);
-    pthread_mutex_unlock(&said_lock);
-    snprintf(why_r, PORT_WHY_MAX, "%s%s%s%s: %s", what, *last ? " (DPDK says: " : "", last, *last ? ")" : "", remedy);
+    said_get(text);
+    int n = snprintf(why_r, PORT_WHY_MAX, "%s%s%s%s", what, *text ? " (DPDK says: " : "", text, *text ? ")" : "");
+    int room = (int)PORT_WHY_MAX - (int)strlen(remedy) - 3;
+    n = n > room ? room : n; /* the remedy is whole in any case */
+    snprintf(why_r + n, PORT_WHY_MAX - (size_t)n, ": %s", remedy);
     return err < 0 ? err : -err;
 }
 
 /* ---- its arguments */
 
 struct eal_args {
-    char *v[EAL_ARGS_MAX + 8];
+    char *v[2 * EAL_ARGS_MAX + 8];
     int n;
 };
 
@@ -93,10 +113,22 @@ static void arg_add(struct eal_args *a, const char *text)
     a->v[a->n++] = copy;
 }
 
+/* "-m 512" is two. */
+static void arg_split(struct eal_args *a, const char *text)
+{
+    char *first = strdup(text), *space = first ? strchr(first, ' ') : NULL;
+    if (space)
+        *space = 0;
+    arg_add(a, first ? first : text);
+    if (space)
+        arg_add(a, space + 1 + strspn(space + 1, " "));
+    free(first);
+}
+
 static bool arg_is(const char *arg, const char *name)
 {
     size_t n = strlen(name);
-    return strncmp(arg, name, n) == 0 && (arg[n] == 0 || arg[n] == '=' || name[1] != '-');
+    return strncmp(arg, name, n) == 0 && (arg[n] == 0 || arg[n] == '=' || arg[n] == ' ' || name[1] != '-');
 }
 
 /* One of the names, separated by spaces, is among the operator's arguments. */
@@ -134,20 +166,21 @@ static void arg_memory(struct eal_args *a, const struct port_dpdk_config *cfg)
     arg_add(a, text);
 }
 
-/* Huge pages and state of this process alone, so that several can live on one machine; nothing else listens. */
+/* Memory and state of this process alone, so that several can live on one machine; nothing else listens.  The EAL knows
+ * two words for it, and refuses the first without huge pages. */
 static void args_fill(struct eal_args *a, const struct port_dpdk_config *cfg, const cpu_set_t *cpus)
 {
     arg_add(a, "satcheld");
     if (!given(cfg, "-l -c --lcores"))
         arg_lcores(a, cpus);
     if (!given(cfg, "--in-memory --file-prefix --huge-dir --proc-type --huge-unlink --no-shconf"))
-        arg_add(a, "--in-memory");
+        arg_add(a, given(cfg, "--no-huge") ? "--no-shconf" : "--in-memory");
     if (!given(cfg, "--telemetry --no-telemetry"))
         arg_add(a, "--no-telemetry");
     if (given(cfg, "--no-huge") && !given(cfg, "-m --socket-mem"))
         arg_memory(a, cfg);
     for (uint32_t i = 0; i < cfg->eal_args_n; i++)
-        arg_add(a, cfg->eal_args[i]);
+        arg_split(a, cfg->eal_args[i]);
 }
 
 static int args_check(const struct port_dpdk_config *cfg, char *why_r)
@@ -163,26 +196,41 @@ static int args_check(const struct port_dpdk_config *cfg, char *why_r)
 
 /* ---- start */
 
-static const char *remedy_of(int err, const struct port_dpdk_config *cfg)
+#define REMEDY_ROOT                                                                                                    \
+    "it must start as root (or with CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK and CAP_SYS_ADMIN); set `user` for what " \
+    "it becomes then"
+
+/* The first row one of whose words DPDK said. */
+static const struct remedy {
+    const char *words[3];
+    const char *text;
+    bool for_others; /* where root is not to blame: for who is not root the remedy is to be it */
+} remedies[] = {
+    {{"command line"}, "one of dataplane.eal is no argument of DPDK's EAL", false},
+    {{"parse device", "find bus"},
+     "is that the name of a driver (net_af_packet0, net_tap0, net_memif0), and is it installed (apt-get install dpdk "
+     "librte-meta-net)",
+     false},
+    {{"hugepage"}, "reserve huge pages with 'sysctl vm.nr_hugepages=512', or add --no-huge to dataplane.eal", false},
+    {{"memory"},
+     "give it more: huge pages (sysctl vm.nr_hugepages=512), or with --no-huge \"-m 512\" in dataplane.eal",
+     false},
+    {{"ermission denied", "not permitted"}, REMEDY_ROOT, false},
+    {{"probe", "initialize", "attach"},
+     "a device of dataplane.eal could not be made: are its arguments those of its driver, and does the interface that "
+     "it names exist",
+     true},
+};
+
+const char *dpdk_remedy(const char *otherwise)
 {
     char text[SAID_MAX];
-    pthread_mutex_lock(&said_lock);
-    memcpy(text, said, sizeof text);
-    pthread_mutex_unlock(&said_lock);
-    if (strcasestr(text, "permission") || err == EACCES || err == EPERM || geteuid() != 0)
-        return "it must start as root (or with CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK and CAP_SYS_ADMIN); set `user` "
-               "for what it becomes then";
-    if (strcasestr(text, "command line"))
-        return "one of dataplane.eal is no argument of DPDK's EAL";
-    if (strcasestr(text, "hugepage") || strcasestr(text, "memory"))
-        return given(cfg, "--no-huge") ? "give it more memory: \"-m 512\" in dataplane.eal"
-                                       : "reserve huge pages with 'sysctl vm.nr_hugepages=512', or add --no-huge to "
-                                         "dataplane.eal";
-    if (strcasestr(text, "probe") || strcasestr(text, "vdev") || strcasestr(text, "attach"))
-        return "a device of dataplane.eal could not be made: is its name that of a driver (net_af_packet0, net_tap0, "
-               "net_memif0), is the driver installed (apt-get install dpdk librte-meta-net), and does the interface "
-               "that it names exist";
-    return "see docs/dpdk.md";
+    said_get(text);
+    for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++)
+        for (size_t w = 0; w < 3 && remedies[i].words[w]; w++)
+            if (strcasestr(text, remedies[i].words[w]))
+                return remedies[i].for_others && geteuid() != 0 ? REMEDY_ROOT : remedies[i].text;
+    return *text && geteuid() != 0 ? REMEDY_ROOT : otherwise;
 }
 
 /* Standard output, put aside; -1: it was closed. */
@@ -217,7 +265,7 @@ static void log_begin(void)
 
 int dpdk_eal_start(const struct port_dpdk_config *cfg, char *why_r)
 {
-    static struct eal_args a; /* the EAL keeps pointers into it */
+    static struct eal_args a, whole; /* the EAL keeps pointers into the first, and moves them about */
     cpu_set_t cpus;
     if (started)
         return 0;
@@ -226,7 +274,8 @@ int dpdk_eal_start(const struct port_dpdk_config *cfg, char *why_r)
         return err;
     CPU_ZERO(&cpus);
     sched_getaffinity(0, sizeof cpus, &cpus);
-    args_fill(&a, cfg, &cpus);
+    args_fill(&whole, cfg, &cpus);
+    a = whole;
     log_begin();
     int kept = stdout_aside();
     int res = rte_eal_init(a.n, a.v);
@@ -234,7 +283,7 @@ int dpdk_eal_start(const struct port_dpdk_config *cfg, char *why_r)
     stdout_back(kept);
     sched_setaffinity(0, sizeof cpus, &cpus); /* it binds who starts it to the first lcore */
     if (res < 0)
-        return dpdk_fail(err ? -err : -SATCHEL_EIO, why_r, remedy_of(err, cfg), "DPDK cannot start");
+        return dpdk_fail(err ? -err : -SATCHEL_EIO, why_r, dpdk_remedy("see docs/dpdk.md"), "DPDK cannot start");
     started = true;
     return 0;
 }

@@ -134,11 +134,11 @@ static bool user_must_run(struct user *u)
 }
 
 /* Until the stack has something to do. 0: now. */
-static uint64_t user_wait_us(const struct user *u, bool woken_by_port)
+static uint64_t user_wait_us(const struct user *u)
 {
     uint64_t next = stack_next_us(u->stack), now = u->now_us;
     uint64_t wait = next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 0;
-    return !woken_by_port && wait > u->cfg.idle_sleep_us ? u->cfg.idle_sleep_us : wait;
+    return !u->port_wakes && wait > u->cfg.idle_sleep_us ? u->cfg.idle_sleep_us : wait;
 }
 
 static void user_doze(struct user *u, int port_fd)
@@ -149,7 +149,7 @@ static void user_doze(struct user *u, int port_fd)
         fds[n] = (struct pollfd){.fd = u->watch_fds[n], .events = POLLIN};
     if (port_fd >= 0)
         fds[n++] = (struct pollfd){.fd = port_fd, .events = POLLIN};
-    uint64_t us = user_wait_us(u, port_fd >= 0);
+    uint64_t us = user_wait_us(u);
     struct timespec ts = {.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000) * 1000};
     if (us > 0)
         ppoll(fds, n, us == UINT64_MAX ? NULL : &ts, NULL);
@@ -333,6 +333,7 @@ static void user_stack_config(struct user *u)
     struct stack_config *s = &u->cfg.stack;
     struct port_info info;
     u->port->info(u->q->port, &info);
+    u->port_wakes = info.rx_interrupt;
     memcpy(s->ip.mac, info.mac, sizeof s->ip.mac);
     if (s->ip.mtu == 0 || s->ip.mtu > info.mtu)
         s->ip.mtu = info.mtu;

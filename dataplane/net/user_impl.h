@@ -91,6 +91,7 @@ struct user {
     uint64_t evict_us; /* not before */
     uint32_t idle;     /* turns in a row without work */
     uint64_t cycles;   /* when this turn began */
+    bool port_wakes;   /* a sleeper need not look at the port from time to time */
     int watch_fds[USER_WATCH_MAX];
     uint32_t watch_n;
     struct bell bell;
