@@ -1,0 +1,232 @@
+/* test_port_dpdk_start.c - what port_dpdk_open says when it can't: what failed, and the remedy.
+ *
+ * The EAL starts once a process: each attempt is a child's. */
+#include "dpdk_rig.h"
+
+#include <pwd.h>
+
+struct attempt {
+    const char *args[8];
+    const char *device;
+    uint32_t queues;
+    bool nobody; /* not as root */
+};
+
+struct outcome {
+    int res;
+    char why[PORT_WHY_MAX];
+    struct port_info info;
+    char out[256]; /* what came on standard output */
+};
+
+static void become_nobody(void)
+{
+    const struct passwd *pw = getpwnam("nobody");
+    if (geteuid() == 0 && (!pw || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0))
+        _exit(9);
+}
+
+static void attempt_here(const struct attempt *a, int fd)
+{
+    struct outcome o = {.res = 1};
+    struct port_dpdk_config cfg = {.eal_args = a->args,
+                                   .device = a->device,
+                                   .queues = a->queues,
+                                   .rx_ring = 256,
+                                   .tx_ring = 256,
+                                   .offloads = true};
+    struct port *p;
+    while (cfg.eal_args_n < 8 && a->args[cfg.eal_args_n])
+        cfg.eal_args_n++;
+    if (a->nobody)
+        become_nobody();
+    o.res = port_dpdk_open(&p, &cfg, o.why);
+    if (o.res == 0) {
+        p->ops->info(p, &o.info);
+        p->ops->close(&p);
+    }
+    _exit(write(fd, &o, sizeof o) != sizeof o);
+}
+
+static struct outcome attempt(const struct attempt *a)
+{
+    struct outcome o = {.res = 2};
+    int pair[2], out[2], status;
+    assert_int_equal(pipe(pair) | pipe(out), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int null = open("/dev/null", O_WRONLY);
+        dup2(out[1], STDOUT_FILENO);
+        dup2(null, STDERR_FILENO);
+        attempt_here(a, pair[1]);
+    }
+    close(pair[1]);
+    close(out[1]);
+    assert_int_equal(read(pair[0], &o, sizeof o), sizeof o);
+    o.out[read(out[0], o.out, sizeof o.out - 1)] = 0;
+    close(pair[0]);
+    close(out[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    return o;
+}
+
+static void refused(const struct attempt *a, const char *what, const char *remedy)
+{
+    struct outcome o = attempt(a);
+    if (o.res >= 0 || !strstr(o.why, what) || !strstr(o.why, remedy))
+        fail_msg("%d \"%s\" should have \"%s\" and \"%s\"", o.res, o.why, what, remedy);
+    assert_string_equal(o.out, "");
+}
+
+/* ---- each cause by itself */
+
+static void no_device(void **state)
+{
+    (void)state;
+    rig_need_dpdk();
+    refused(&(struct attempt){.args = {"--no-huge", "--no-pci"}, .queues = 1}, "DPDK found no device",
+            "--vdev=net_af_packet0,iface=");
+    refused(&(struct attempt){.args = {"--no-huge", "--no-pci"}, .queues = 1}, "DPDK found no device",
+            "dpdk-devbind.py -b vfio-pci");
+}
+
+static void wrong_name(void **state)
+{
+    (void)state;
+    rig_need_dpdk();
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0", "--vdev=net_ring7"}, "net_nul0", 1, false},
+            "no device net_nul0; there are: ", "dataplane.device");
+}
+
+static void no_name_among_two(void **state)
+{
+    (void)state;
+    rig_need_dpdk();
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0", "--vdev=net_null1"}, NULL, 1, false},
+            "2 devices: net_null0, net_null1", "set dataplane.device to one of them");
+}
+
+static void wrong_driver(void **state)
+{
+    (void)state;
+    rig_need_root();
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_nosuch0"}, NULL, 1, false}, "device 'net_nosuch0'",
+            "is that the name of a driver");
+}
+
+static void no_such_interface(void **state)
+{
+    (void)state;
+    rig_need_root();
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_af_packet0,iface=nosuch"}, NULL, 1, false},
+            "No such device", "does the interface that it names exist");
+}
+
+static void wrong_argument_of_a_device(void **state)
+{
+    (void)state;
+    rig_need_root();
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_tap0,mac=zz"}, NULL, 1, false},
+            "TAP user MAC (zz) is not in format", "are its arguments those of its driver");
+}
+
+static void wrong_argument(void **state)
+{
+    (void)state;
+    rig_need_dpdk();
+    refused(&(struct attempt){{"--no-huge", "--nonsense"}, NULL, 1, false}, "DPDK cannot start", "dataplane.eal");
+    refused(&(struct attempt){{"--no-huge", "--nonsense"}, NULL, 1, true}, "DPDK cannot start", "dataplane.eal");
+    refused(&(struct attempt){{"--help"}, NULL, 1, false}, "asks for help", "docs/dpdk.md");
+}
+
+static void no_permission(void **state)
+{
+    (void)state;
+    rig_need_root(); /* else nobody else's veth would be there */
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_af_packet0,iface=sat0"}, NULL, 1, true},
+            "DPDK found no device", "it must start as root");
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_tap0"}, NULL, 1, true}, "net_tap0",
+            "it must start as root");
+}
+
+static bool hugepages_are_free(void)
+{
+    char line[128];
+    unsigned long n = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "HugePages_Free: %lu", &n) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return n > 0;
+}
+
+static void no_hugepages(void **state)
+{
+    (void)state;
+    rig_need_root();
+    if (hugepages_are_free()) {
+        print_message("huge pages are reserved here\n");
+        skip();
+    }
+    refused(&(struct attempt){{"--no-pci", "--vdev=net_null0"}, NULL, 1, false}, "DPDK cannot start",
+            "sysctl vm.nr_hugepages=");
+    refused(&(struct attempt){{"--no-pci", "--vdev=net_null0"}, NULL, 1, false}, "DPDK cannot start", "--no-huge");
+}
+
+static void too_little_memory(void **state)
+{
+    (void)state;
+    rig_need_dpdk();
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "-m 4", "--vdev=net_null0"}, NULL, 4, false}, "no memory for",
+            "-m");
+}
+
+static void queues_out_of_range(void **state)
+{
+    (void)state;
+    rig_need_dpdk();
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 0, false}, "0 queues", "1 to 64");
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 65, false}, "65 queues", "1 to 64");
+}
+
+static void the_only_device_needs_no_name(void **state)
+{
+    (void)state;
+    rig_need_dpdk();
+    struct outcome o = attempt(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 3, false});
+    assert_int_equal(o.res, 0);
+    assert_string_equal(o.info.name, "net_null0");
+    assert_string_equal(o.info.driver, "net_null");
+    assert_int_equal(o.info.queues, 3);
+    assert_string_equal(o.out, "");
+    o = attempt(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 1, true});
+    assert_int_equal(o.res, 0); /* what needs no privilege needs no root */
+}
+
+static int group_begin(void **state)
+{
+    (void)state;
+    return !port_dpdk_built() || geteuid() != 0 || rig_namespace() ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_device),
+        cmocka_unit_test(wrong_name),
+        cmocka_unit_test(no_name_among_two),
+        cmocka_unit_test(wrong_driver),
+        cmocka_unit_test(no_such_interface),
+        cmocka_unit_test(wrong_argument),
+        cmocka_unit_test(wrong_argument_of_a_device),
+        cmocka_unit_test(no_permission),
+        cmocka_unit_test(no_hugepages),
+        cmocka_unit_test(too_little_memory),
+        cmocka_unit_test(queues_out_of_range),
+        cmocka_unit_test(the_only_device_needs_no_name),
+    };
+    return cmocka_run_group_tests_name("port_dpdk_start", tests, group_begin, NULL);
+}
