@@ -316,9 +316,6 @@ static void text_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
 
 void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
 {
-    stat_add(t->stats, STAT_SEG_IN, 1);
-    if (c->state == TCP_SYN_SENT)
-        return connect_input(t, c, s);
     if (s->flags & TH_RST)
         return reset_input(t, c, s);
     if (s->flags & TH_SYN) /* RFC 5961 4.2: whatever its number; a peer that has started anew will reset us */

@@ -360,19 +360,3 @@ uint16_t rx_window_first(const struct tcp *t)
     wnd = wnd < share ? wnd : share;
     return (uint16_t)(wnd < UINT16_MAX ? wnd : UINT16_MAX);
 }
-
-/* ---- the owner's calls */
-
-struct slice tcp_peek(struct tcp *t, struct tcp_conn *c)
-{
-    return rx_peek(t, c);
-}
-
-void tcp_consume(struct tcp *t, struct tcp_conn *c, size_t n)
-{
-    rx_consume(t, c, (uint32_t)n);
-    if (!rx_edge_news(t, c))
-        return;
-    c->flags |= CF_ACK_NOW;
-    conn_flush_later(t, c);
-}

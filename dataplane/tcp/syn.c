@@ -309,6 +309,7 @@ static void conn_agree(struct tcp *t, struct tcp_conn *c, const struct syn *y, c
 void syn_accepted(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
 {
     stat_add(t->stats, STAT_CONN_ACCEPTED, 1);
+    stat_add(t->stats, STAT_SEG_IN, 1);
     conn_event(t, c, TCP_EV_ACCEPTED);
     conn_input(t, c, s);
 }

@@ -8,7 +8,7 @@
  *   conn.c      a connection's birth, states, owner's calls, end
  *   connect.c   active open: SYN-SENT
  *   input.c     RFC 9293 3.10.7.4: acceptability, RST, SYN, ACK, data, FIN
- *   rxbuf.c     received bytes that wait or came out of order: ranges; tcp_peek, tcp_consume;  rxpage.c their pages
+ *   rxbuf.c     received bytes that wait or came out of order: ranges;  rxpage.c their pages
  *   answer.c    segments that belong to no connection
  *   timewait.c  32-byte records
  *   txq.c       bytes sent and to be sent: blocks
@@ -270,6 +270,7 @@ static inline struct tcp_tuple conn_tuple(const struct tcp_conn *c)
 }
 
 /* ---- input.c */
+/* In any state but SYN-SENT. */
 void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s);
 /* Answers a segment of no connection (RFC 9293 3.10.7.1), within rst_per_s and what the guard says; never an RST. */
 void tcp_send_rst(struct tcp *t, const struct tcp_seg *s);
