@@ -35,7 +35,7 @@ void conn_challenge(struct tcp *t, struct tcp_conn *c)
     }
     c->challenges--;
     stat_add(t->stats, STAT_CHALLENGE, 1);
-    conn_send_bare(t, c, TH_ACK, c->snd_max);
+    conn_send_bare(t, c, TH_ACK, conn_bare_seq(c));
 }
 
 static void ack_now(struct tcp *t, struct tcp_conn *c)
@@ -127,7 +127,7 @@ static void duplicate(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s
 static void time_wait(struct tcp *t, struct tcp_conn *c)
 {
     if (c->flags & (CF_ACK_NOW | CF_ACK_LATER))
-        conn_send_bare(t, c, TH_ACK, c->snd_max);
+        conn_send_bare(t, c, TH_ACK, conn_bare_seq(c));
     tw_enter(t, c);
     conn_end(t, c, 0);
 }
@@ -256,7 +256,7 @@ static void out_of_order(struct tcp *t, struct tcp_conn *c, const struct text *x
     struct tcp_range dup;
     stat_add(t->stats, STAT_OOO_IN, 1);
     if (!(c->flags & CF_SACK) && c->flags & CF_ACK_NOW)
-        conn_send_bare(t, c, TH_ACK, c->snd_max);
+        conn_send_bare(t, c, TH_ACK, conn_bare_seq(c));
     ack_now(t, c);
     if (c->flags & CF_DISCARD || x->n == 0)
         return;

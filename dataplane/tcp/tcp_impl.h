@@ -324,7 +324,7 @@ size_t txpool_bytes(const struct tcp_config *cfg);
 void txpool_init(struct tcp *t, void *mem);
 size_t txq_put(struct tcp *t, struct tcp_conn *c, struct slice data);
 /* Copies n bytes from `offset` behind snd_una. */
-void txq_read(const struct tcp *t, const struct tcp_conn *c, uint32_t offset, uint8_t *out, uint32_t n);
+void txq_read(struct tcp *t, struct tcp_conn *c, uint32_t offset, uint8_t *out, uint32_t n);
 void txq_acked(struct tcp *t, struct tcp_conn *c, uint32_t n);
 void txq_drop(struct tcp *t, struct tcp_conn *c);
 
@@ -344,6 +344,11 @@ void conn_output(struct tcp *t, struct tcp_conn *c);
 /* One segment without payload outside of the flush (challenge ACK, RST): flags, seq; with ACK it acknowledges rcv_nxt
  * and announces rcv_edge as they are. What the flush owes stays owed. */
 void conn_send_bare(struct tcp *t, struct tcp_conn *c, uint16_t flags, uint32_t seq);
+/* The number of a segment without payload: SND.NXT, but within the window, or the peer would not look at it. */
+static inline uint32_t conn_bare_seq(const struct tcp_conn *c)
+{
+    return seq_min(c->snd_max, c->snd_una + c->snd_wnd);
+}
 /* The path MTU towards c fell or rose. */
 void conn_mtu(struct tcp *t, struct tcp_conn *c);
 /* A deadline of c (rtx_at, ack_at, life_at, app_at) changed: its one entry moves when it must be sooner. */

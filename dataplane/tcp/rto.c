@@ -1,0 +1,70 @@
+/* rto.c - the retransmission timeout (RFC 6298) and what it is measured by.
+ *
+ * One sample a flight.  With timestamps (RFC 7323 4) any acknowledgement of what was sent behind rtt_seq gives one, and
+ * the echo says which copy it means; without, one segment at a time is watched, and forgotten once anything is sent
+ * again (Karn). */
+#include "dataplane/tcp/tcp_send.h"
+
+#define GRANULARITY_MS 1u
+
+static uint32_t bounded(const struct tcp *t, uint32_t ms)
+{
+    ms = ms < t->cfg.rto_max_ms ? ms : t->cfg.rto_max_ms;
+    return ms > t->cfg.rto_min_ms ? ms : t->cfg.rto_min_ms;
+}
+
+void rto_sample(struct tcp *t, struct tcp_conn *c, uint32_t ms)
+{
+    if (ms > t->cfg.rto_max_ms)
+        ms = t->cfg.rto_max_ms;
+    if (ms == 0)
+        ms = 1;
+    if (c->srtt8 == 0) {
+        c->srtt8 = ms * 8;
+        c->rttvar4 = ms * 2;
+    } else {
+        uint32_t srtt = c->srtt8 / 8, off = srtt > ms ? srtt - ms : ms - srtt;
+        c->rttvar4 += off - c->rttvar4 / 4;
+        c->srtt8 += ms - srtt;
+    }
+    c->rto = bounded(t, c->srtt8 / 8 + (c->rttvar4 > GRANULARITY_MS ? c->rttvar4 : GRANULARITY_MS));
+}
+
+void rto_sent(struct tcp *t, struct tcp_conn *c, uint32_t end, bool again)
+{
+    if (c->flags & CF_TS)
+        return;
+    if (again) {
+        c->flags &= ~(uint32_t)CF_RTT;
+    } else if (!(c->flags & CF_RTT)) {
+        c->flags |= CF_RTT;
+        c->rtt_seq = end;
+        c->rtt_at = t->now_ms;
+    }
+}
+
+void rto_acked(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (c->flags & CF_TS) {
+        uint32_t ms = t->now_ms + c->ts_offset - s->ts_ecr;
+        if (!s->has_ts || seq_leq(s->ack, c->rtt_seq) || (int32_t)ms < 0)
+            return;
+        rto_sample(t, c, ms);
+        c->rtt_seq = c->snd_max;
+    } else if (c->flags & CF_RTT && seq_geq(s->ack, c->rtt_seq)) {
+        rto_sample(t, c, t->now_ms - c->rtt_at);
+        c->flags &= ~(uint32_t)CF_RTT;
+    }
+}
+
+void rto_back_off(const struct tcp *t, struct tcp_conn *c)
+{
+    c->rto = bounded(t, c->rto * 2);
+}
+
+uint32_t rto_probe_ms(const struct tcp *t, const struct tcp_conn *c)
+{
+    uint32_t shift = c->rtx_n < 16 ? c->rtx_n : 16;
+    uint64_t ms = (uint64_t)c->rto << shift;
+    return bounded(t, ms < t->cfg.rto_max_ms ? (uint32_t)ms : t->cfg.rto_max_ms);
+}

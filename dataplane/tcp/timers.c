@@ -1,0 +1,122 @@
+/* timers.c - what each deadline does.  A connection has one entry in the wheel, at or before its soonest deadline: one
+ * that moves later stays where it is, comes up early, and is set anew then. */
+#include "dataplane/tcp/tcp_send.h"
+
+#define SYN_R2_MS 180000u /* RFC 9293 3.8.3, MUST-23: three minutes at least */
+
+static uint32_t sooner(uint32_t a, uint32_t b)
+{
+    return a == 0 || (b != 0 && seq_lt(b, a)) ? b : a;
+}
+
+void conn_timer_update(struct tcp *t, struct tcp_conn *c)
+{
+    uint32_t at = sooner(sooner(c->rtx_at, c->ack_at), sooner(c->life_at, c->app_at));
+    if (at != 0)
+        twheel_set(&t->wheel, tcp_conn_index(t, c), at);
+}
+
+void conn_timer_stop(struct tcp *t, struct tcp_conn *c)
+{
+    twheel_stop(&t->wheel, tcp_conn_index(t, c));
+}
+
+/* ---- retransmission */
+
+/* The last repetition within R2 is waited for as long as any. */
+static void r2_begin(const struct tcp *t, struct tcp_conn *c)
+{
+    uint32_t r2_ms = t->cfg.r2_ms;
+    if (c->state == TCP_SYN_SENT && r2_ms < SYN_R2_MS)
+        r2_ms = SYN_R2_MS;
+    c->life_at = tcp_in_ms(t, r2_ms + t->cfg.rto_max_ms);
+}
+
+/* RFC 6298 5.4 to 5.6: the earliest segment leaves at the flush, the timer starts with it. */
+static void retransmit(struct tcp *t, struct tcp_conn *c)
+{
+    if (c->snd_una == c->snd_max)
+        return;
+    stat_add(t->stats, STAT_RTO_FIRED, 1);
+    cong_timeout(t, c);
+    rto_back_off(t, c);
+    if (c->rtx_n == 0)
+        r2_begin(t, c);
+    if (c->rtx_n < UINT8_MAX)
+        c->rtx_n++;
+    conn_flush_later(t, c);
+}
+
+/* RFC 9293 3.8.6.1, MUST-36: for as long as probes are answered; else R2 counts from when the peer was heard last, or
+ * the first one left. */
+static bool peer_is_silent(const struct tcp *t, const struct tcp_conn *c)
+{
+    uint32_t since = seq_max(c->active_at, c->life_at - t->cfg.zero_window_ms);
+    return c->rtx_n > 0 && t->now_ms - since >= t->cfg.r2_ms;
+}
+
+static void probe(struct tcp *t, struct tcp_conn *c)
+{
+    output_probe(t, c);
+    if (c->rtx_n < UINT8_MAX)
+        c->rtx_n++;
+    c->rtx_at = tcp_in_ms(t, rto_probe_ms(t, c));
+}
+
+/* ---- the end of patience */
+
+/* Who still listens should know. */
+static void give_up(struct tcp *t, struct tcp_conn *c)
+{
+    if (c->flags & CF_PERSIST)
+        conn_send_bare(t, c, TH_RST | TH_ACK, conn_bare_seq(c));
+    conn_end(t, c, TCP_EV_TIMEOUT);
+}
+
+static bool life_is_over(struct tcp *t, struct tcp_conn *c)
+{
+    bool silent = c->flags & CF_PERSIST && tcp_due(t, c->rtx_at) && peer_is_silent(t, c);
+    if (!silent && !tcp_due(t, c->life_at))
+        return false;
+    if (c->state == TCP_FIN_WAIT2)
+        conn_end(t, c, 0);
+    else
+        give_up(t, c);
+    return true;
+}
+
+/* ---- the wheel */
+
+static void conn_expired(struct tcp *t, struct tcp_conn *c)
+{
+    if (life_is_over(t, c))
+        return;
+    if (tcp_due(t, c->app_at)) {
+        c->app_at = 0;
+        conn_event(t, c, TCP_EV_TIMER);
+    }
+    if (tcp_due(t, c->ack_at)) {
+        c->ack_at = 0;
+        if (c->flags & CF_ACK_LATER)
+            c->flags |= CF_ACK_NOW;
+        conn_flush_later(t, c);
+    }
+    if (tcp_due(t, c->rtx_at)) {
+        c->rtx_at = 0;
+        (c->flags & CF_PERSIST ? probe : retransmit)(t, c);
+    }
+    conn_timer_update(t, c);
+}
+
+void conns_tick(struct tcp *t)
+{
+    uint32_t index;
+    while ((index = twheel_expired(&t->wheel, t->now_ms)) != TWHEEL_NONE)
+        conn_expired(t, tcp_conn_at(t, index));
+}
+
+uint64_t conns_next_us(const struct tcp *t)
+{
+    uint32_t at;
+    return twheel_next(&t->wheel, &at) ? tcp_due_us(t, at) : UINT64_MAX;
+}
