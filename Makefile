@@ -89,7 +89,7 @@ unit: $(UNIT)
 .SECONDARY: # keep objects of tests between runs
 
 # ---- each kind of test, and the benchmark, brings its own rules
-include tests/smtp/rules.mk tests/sim/rules.mk tests/csim/rules.mk tests/ledger/rules.mk tests/cluster/rules.mk bench/rules.mk
+include tests/smtp/rules.mk tests/pkt/rules.mk tests/sim/rules.mk tests/csim/rules.mk tests/ledger/rules.mk tests/cluster/rules.mk bench/rules.mk
 
 mutations: csim-mutations
 
