@@ -10,6 +10,8 @@
 #define SAID_JUST_MS 500u /* a SYN-ACK this fresh is not repeated by the clock */
 #define WSCALE_MAX   14u  /* RFC 7323 2.3 */
 
+#define RTO_UNKNOWN_MS 3000u /* RFC 6298 5.7: the SYN-ACK was repeated, nothing was measured */
+
 static const uint32_t stage_ms[STAGES] = {1000, 3000, 7000, UINT32_MAX};
 
 struct syn {
@@ -304,6 +306,8 @@ static void conn_agree(struct tcp *t, struct tcp_conn *c, const struct syn *y, c
     cong_init(t, c);
     if (y->said == 1)
         rto_sample(t, c, t->now_ms - y->born_ms);
+    else
+        c->rto = RTO_UNKNOWN_MS;
 }
 
 void syn_accepted(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
@@ -330,6 +334,17 @@ static void complete(struct tcp *t, uint32_t i, const struct tcp_seg *s, const s
     syn_accepted(t, c, s);
 }
 
+/* The peer's SYN once more: a knock like the first one, that the guard counts. Another one is out of step. */
+static void syn_again(struct tcp *t, struct syn *y, const struct tcp_seg *s, const struct tcp_tuple *k)
+{
+    if (!guard_lets(t, k))
+        return;
+    if (s->seq == y->irs && !(s->flags & TH_ACK))
+        synack_again(t, y);
+    else
+        challenge(t, y, k);
+}
+
 static void reset_input(struct tcp *t, uint32_t i, const struct tcp_seg *s)
 {
     if (s->seq == t->syns->v[i].irs + 1)
@@ -344,9 +359,7 @@ void syn_input(struct tcp *t, uint32_t index, const struct tcp_seg *s, const str
     if (s->flags & TH_RST)
         return reset_input(t, index, s);
     if (s->flags & TH_SYN) {
-        if (s->seq == y->irs && !(s->flags & TH_ACK))
-            return synack_again(t, y);
-        return challenge(t, y, k);
+        return syn_again(t, y, s, k);
     }
     if (!timestamp_fine(t, y, s, k))
         return;

@@ -5,12 +5,15 @@
 
 /* ---- sequence numbers and time */
 
-/* RFC 9293 3.10.7.4, first: the four cases of acceptability. */
+/* RFC 9293 3.10.7.4, first: the four cases of acceptability.  What reaches beyond the window on both sides is
+ * acceptable as well: cut at both edges it is the segment that the RFC speaks of. */
 static inline bool tcp_acceptable(uint32_t nxt, uint32_t wnd, uint32_t seq, uint32_t len)
 {
     if (wnd == 0)
         return len == 0 && seq == nxt;
-    return seq - nxt < wnd || (len > 0 && seq + len - 1 - nxt < wnd);
+    if (len == 0)
+        return seq - nxt < wnd;
+    return seq_lt(seq, nxt + wnd) && seq_gt(seq + len, nxt);
 }
 
 static inline bool tcp_listens(const struct tcp *t, uint16_t port)
