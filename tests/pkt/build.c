@@ -232,7 +232,7 @@ uint32_t build_quote(uint8_t *out, const struct ip_addr *src, const struct ip_ad
     struct spec q = {.kind = PKT_TCP, .src = *src, .dst = *dst, .sport = sport, .dport = dport, .seq = seq};
     uint8_t *room = calloc(1, 8192);
     struct bytes b = {room + 4096, 0};
-    q.payload_n = 1000;
+    q.payload_n = 1460; /* as large as the link takes: what was too big was larger than what is said to fit */
     q.flags_tcp = F_ACK;
     tcp(&b, &q);
     if (ip_addr_is4(dst))

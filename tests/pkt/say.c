@@ -30,23 +30,22 @@ static uint32_t ts_now(const struct world *w, const struct peer *c)
 static void word_mss(struct words *s, struct peer *c, struct spec *t)
 {
     uint8_t o[4] = {2, 4};
+    (void)c;
     put16(o + 2, (uint32_t)words_int(s));
-    c->mss = get16(o + 2);
     opt(t, o, 4);
 }
 
 static void word_wscale(struct words *s, struct peer *c, struct spec *t)
 {
     uint8_t o[3] = {3, 3, (uint8_t)words_int(s)};
-    c->ws_asked = true;
-    c->ws_peers = o[2] > 14 ? 14 : o[2];
+    (void)c;
     opt(t, o, 3);
 }
 
 static void word_sackok(struct words *s, struct peer *c, struct spec *t)
 {
     (void)s;
-    c->sack_asked = true;
+    (void)c;
     opt(t, (uint8_t[]){4, 2}, 2);
 }
 
@@ -55,11 +54,6 @@ static void word_ts(struct words *s, struct peer *c, struct spec *t)
 {
     uint32_t val = words_take(s, "now") ? ts_now(s->w, c) : (uint32_t)words_int(s);
     uint32_t ecr = words_take(s, "last") ? c->ts_ours : (uint32_t)words_int(s);
-    if (t->flags_tcp & F_SYN) {
-        c->ts_asked = true;
-        c->ts_start = val;
-        c->ts_start_us = s->w->now_us;
-    }
     opt_ts(t, val, ecr);
 }
 
@@ -169,11 +163,43 @@ static bool tcp_word(struct words *s, struct peer *c, struct spec *t, const char
 
 /* ---- what the peer knows after it spoke */
 
-static void note_syn(struct peer *c, const struct spec *t)
+static void note_option(const struct world *w, struct peer *c, const uint8_t *o)
+{
+    if (o[0] == 2 && o[1] == 4) {
+        c->mss = get16(o + 2);
+    } else if (o[0] == 3 && o[1] == 3) {
+        c->ws_asked = true;
+        c->ws_peers = o[2] > 14 ? 14 : o[2];
+    } else if (o[0] == 4 && o[1] == 2) {
+        c->sack_asked = true;
+    } else if (o[0] == 8 && o[1] == 10) {
+        c->ts_asked = true;
+        c->ts_start = get32(o + 2);
+        c->ts_start_us = w->now_us;
+    }
+}
+
+/* As RFC 9293 3.2 reads them, by words or by `opts`: a malformed one ends them, one of wrong size is none. */
+static void note_options(const struct world *w, struct peer *c, const struct spec *t)
+{
+    c->ts_asked = c->ws_asked = c->sack_asked = false;
+    c->mss = ip_addr_is4(&c->addr) ? 536 : 1220; /* RFC 9293 3.7.1: the default */
+    for (unsigned i = 0; i < t->opts_n && t->opts[i] != 0;) {
+        if (t->opts[i] == 1) {
+            i++;
+            continue;
+        }
+        if (i + 1 >= t->opts_n || t->opts[i + 1] < 2 || i + t->opts[i + 1] > t->opts_n)
+            return;
+        note_option(w, c, t->opts + i);
+        i += t->opts[i + 1];
+    }
+}
+
+static void note_syn(const struct world *w, struct peer *c, const struct spec *t)
 {
     c->syn = t->seq;
-    if (!c->mss)
-        c->mss = ip_addr_is4(&c->addr) ? 536 : 1220; /* RFC 9293 3.7.1: the default */
+    note_options(w, c, t);
     c->ecn_asked = (t->flags_tcp & (F_ECE | F_CWR)) == (F_ECE | F_CWR);
     if (t->flags_tcp & F_ACK) { /* an answer to our own SYN */
         c->ts_on = c->ts_asked && c->offers_ts;
@@ -217,7 +243,7 @@ void say_send(struct world *w, struct peer *c, const struct spec *t)
     k.wnd = t->wnd;
     k.tos = t->tos;
     if (t->flags_tcp & F_SYN)
-        note_syn(c, t);
+        note_syn(w, c, t);
     note_window(c, t);
     if (t->seq == c->next)
         c->next += t->payload_n + !!(t->flags_tcp & F_SYN) + !!(t->flags_tcp & F_FIN);
@@ -232,10 +258,6 @@ static void tcp_line(struct words *s, struct peer *c, int flags)
     int64_t start, end;
     bool any, stamps = c->ts_on && !(flags & F_SYN);
     const char *word = words_look(s);
-    if (flags & F_SYN) {
-        c->ts_asked = c->ws_asked = c->sack_asked = false;
-        c->mss = 0;
-    }
     if (word && words_range(s, word, &start, &end, &any)) {
         t.seq = c->isn + (uint32_t)start;
         t.payload_rel = (uint32_t)start + !!(flags & F_SYN);
