@@ -113,8 +113,8 @@ HOUSE_SUITES := includes=tests/house/check_includes.py format=tests/house/check_
 QUICK_SUITES = $(filter-out test_coord_http=% test_coord_etcd=%,$(call unit_suites,,$(BUILD)))
 
 .PHONY: check
-check: all unit $(SMTP_RUNNER)
-	$(Q)tests/run.py -j2 --seconds 120 $(HOUSE_SUITES) $(QUICK_SUITES) $(SMTP_SUITES)
+check: all unit $(SMTP_RUNNER) $(PKT_RUNNER)
+	$(Q)tests/run.py -j2 --seconds 120 $(HOUSE_SUITES) $(QUICK_SUITES) $(SMTP_SUITES) "pkt=$(PKT_RUN)"
 
 .PHONY: test
 test: deps-test
@@ -122,8 +122,8 @@ test: deps-test
 	$(Q)$(MAKE) --no-print-directory test-run
 
 .PHONY: test-programs
-test-programs: all unit $(SMTP_RUNNER) $(SIM_RUNNER) $(CSIM_RUNNER)
-	$(Q)$(MAKE) --no-print-directory SAN=asan unit
+test-programs: all unit $(SMTP_RUNNER) $(PKT_RUNNER) $(SIM_RUNNER) $(CSIM_RUNNER)
+	$(Q)$(MAKE) --no-print-directory SAN=asan unit build-asan/pkt/run
 	$(Q)$(MAKE) --no-print-directory SAN=tsan $(TSAN_TESTS:%=build-tsan/tests/unit/%)
 
 # Programs with several threads; the others have nothing to race.
@@ -134,7 +134,7 @@ TSAN_TESTS := test_spool test_transport test_relay test_domains test_admin test_
 test-run:
 	$(Q)tests/run.py -j2 --alone ledger,cluster --seconds 400 $(HOUSE_SUITES) lint=tests/house/check_lint $(call unit_suites,,$(BUILD)) \
 	    $(call unit_suites,asan-,build-asan) $(foreach t,$(TSAN_TESTS),'tsan-$(t)=TSAN_OPTIONS=suppressions=tests/tsan.supp build-tsan/tests/unit/$(t)') \
-	    $(SMTP_SUITES) "sim=$(SIM_RUN)" "csim=$(CSIM_RUN)" "ledger=$(LEDGER_RUN)" "cluster=$(CLUSTER_RUN)"
+	    $(SMTP_SUITES) "pkt=$(PKT_RUN)" "asan-pkt=build-asan/pkt/run tests/pkt" "sim=$(SIM_RUN)" "csim=$(CSIM_RUN)" "ledger=$(LEDGER_RUN)" "cluster=$(CLUSTER_RUN)"
 
 .PHONY: lint
 lint:
