@@ -88,8 +88,12 @@ unit: $(UNIT)
 
 .SECONDARY: # keep objects of tests between runs
 
-# ---- each kind of test, and the benchmark, brings its own rules
-include tests/smtp/rules.mk tests/pkt/rules.mk tests/sim/rules.mk tests/csim/rules.mk tests/ledger/rules.mk tests/cluster/rules.mk bench/rules.mk
+# ---- each kind of test, and the benchmark, brings its own rules, and adds itself to what `make test` builds and runs:
+#   CHECK_PROGRAMS, CHECK_SUITES   also in `make check`: seconds
+#   TEST_PROGRAMS, TEST_SUITES     in `make test` alone;  ASAN_PROGRAMS: built with AddressSanitizer for it, as build-asan/...
+#   ALONE                          names of suites that run after all others, one at a time
+ALONE :=
+include $(wildcard tests/*/rules.mk) bench/rules.mk
 
 mutations: csim-mutations
 
@@ -113,8 +117,8 @@ HOUSE_SUITES := includes=tests/house/check_includes.py format=tests/house/check_
 QUICK_SUITES = $(filter-out test_coord_http=% test_coord_etcd=%,$(call unit_suites,,$(BUILD)))
 
 .PHONY: check
-check: all unit $(SMTP_RUNNER) $(PKT_RUNNER)
-	$(Q)tests/run.py -j2 --seconds 120 $(HOUSE_SUITES) $(QUICK_SUITES) $(SMTP_SUITES) "pkt=$(PKT_RUN)"
+check: all unit $(CHECK_PROGRAMS)
+	$(Q)tests/run.py -j2 --seconds 120 $(HOUSE_SUITES) $(QUICK_SUITES) $(CHECK_SUITES)
 
 .PHONY: test
 test: deps-test
@@ -122,19 +126,22 @@ test: deps-test
 	$(Q)$(MAKE) --no-print-directory test-run
 
 .PHONY: test-programs
-test-programs: all unit $(SMTP_RUNNER) $(PKT_RUNNER) $(SIM_RUNNER) $(CSIM_RUNNER)
-	$(Q)$(MAKE) --no-print-directory SAN=asan unit build-asan/pkt/run
+test-programs: all unit $(CHECK_PROGRAMS) $(TEST_PROGRAMS)
+	$(Q)$(MAKE) --no-print-directory SAN=asan unit $(ASAN_PROGRAMS)
 	$(Q)$(MAKE) --no-print-directory SAN=tsan $(TSAN_TESTS:%=build-tsan/tests/unit/%)
 
 # Programs with several threads; the others have nothing to race.
 TSAN_TESTS := test_spool test_transport test_relay test_domains test_admin test_mailbox test_storage test_gate test_recipients test_shared \
     test_link test_index test_coord_http
 
+comma := ,
+empty :=
 .PHONY: test-run
 test-run:
-	$(Q)tests/run.py -j2 --alone ledger,cluster --seconds 400 $(HOUSE_SUITES) lint=tests/house/check_lint $(call unit_suites,,$(BUILD)) \
-	    $(call unit_suites,asan-,build-asan) $(foreach t,$(TSAN_TESTS),'tsan-$(t)=TSAN_OPTIONS=suppressions=tests/tsan.supp build-tsan/tests/unit/$(t)') \
-	    $(SMTP_SUITES) "pkt=$(PKT_RUN)" "asan-pkt=build-asan/pkt/run tests/pkt" "sim=$(SIM_RUN)" "csim=$(CSIM_RUN)" "ledger=$(LEDGER_RUN)" "cluster=$(CLUSTER_RUN)"
+	$(Q)tests/run.py -j2 --alone $(subst $(empty) $(empty),$(comma),$(strip $(ALONE))) --seconds 400 $(HOUSE_SUITES) lint=tests/house/check_lint \
+	    $(call unit_suites,,$(BUILD)) $(call unit_suites,asan-,build-asan) \
+	    $(foreach t,$(TSAN_TESTS),'tsan-$(t)=TSAN_OPTIONS=suppressions=tests/tsan.supp build-tsan/tests/unit/$(t)') \
+	    $(CHECK_SUITES) $(TEST_SUITES)
 
 .PHONY: lint
 lint:

@@ -8,3 +8,6 @@ cluster-quick: all
 cluster-full: all
 	$(Q)scripts/install-deps test
 	$(Q)$(CLUSTER_RUN) --full
+
+TEST_SUITES += "cluster=$(CLUSTER_RUN)"
+ALONE += cluster

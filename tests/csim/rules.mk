@@ -24,3 +24,6 @@ soak: $(CSIM) $(SIM)
 
 csim-mutations:
 	$(Q)tests/csim/mutations.sh
+
+TEST_PROGRAMS += $(CSIM_RUNNER)
+TEST_SUITES += "csim=$(CSIM_RUN)"

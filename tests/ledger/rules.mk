@@ -4,3 +4,6 @@ LEDGER_RUN := tests/ledger/run.py --build $(BUILD)
 .PHONY: ledger
 ledger: all
 	$(Q)$(LEDGER_RUN)
+
+TEST_SUITES += "ledger=$(LEDGER_RUN)"
+ALONE += ledger

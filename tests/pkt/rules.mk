@@ -11,3 +11,8 @@ PKT_RUN := $(PKT_RUNNER) tests/pkt
 .PHONY: pkt
 pkt: $(PKT_RUNNER)
 	$(Q)$(PKT_RUN)
+
+CHECK_PROGRAMS += $(PKT_RUNNER)
+CHECK_SUITES += "pkt=$(PKT_RUN)"
+ASAN_PROGRAMS += build-asan/pkt/run
+TEST_SUITES += "asan-pkt=build-asan/pkt/run tests/pkt"

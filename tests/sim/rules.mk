@@ -21,3 +21,6 @@ sim-soak: $(SIM)
 
 mutations:
 	$(Q)tests/sim/mutations.sh
+
+TEST_PROGRAMS += $(SIM_RUNNER)
+TEST_SUITES += "sim=$(SIM_RUN)"

@@ -524,7 +524,7 @@ static void run_file(const char *file, const struct wire *wire, size_t cuts, str
 
 static const struct wire *wire_named(const char *name)
 {
-    static const struct wire *const wires[] = {&wire_direct, &wire_uring, &wire_epoll};
+    static const struct wire *const wires[] = {&wire_direct, &wire_uring, &wire_epoll, &wire_user};
     for (size_t i = 0; i < sizeof wires / sizeof *wires; i++)
         if (!strcmp(wires[i]->name, name))
             return wires[i];
@@ -533,7 +533,7 @@ static const struct wire *wire_named(const char *name)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: run_scenarios [--wire direct|io_uring|epoll] [--cuts N] FILE...\n");
+    fprintf(stderr, "usage: run_scenarios [--wire direct|io_uring|epoll|user] [--cuts N] FILE...\n");
     return 2;
 }
 

@@ -1,6 +1,6 @@
 /* wire.h - what lies between a scenario's client and its session: nothing (wire_direct.c), or a transport with its real
- * bytes in one thread: kernel sockets over loopback, by io_uring or epoll (wire_kernel.c).  The suite says and stores
- * the same over each.
+ * bytes in one thread: kernel sockets over loopback, by io_uring or epoll (wire_kernel.c), or our own TCP over ports in
+ * memory (wire_user.c).  The suite says and stores the same over each.
  *
  * One client at a time.  turn moves what can be moved and never waits; fake_settle calls it until nothing is under way.
  */
@@ -33,7 +33,7 @@ struct wire {
 
 #define WIRE_WHY_MAX 512
 
-extern const struct wire wire_direct, wire_uring, wire_epoll;
+extern const struct wire wire_direct, wire_uring, wire_epoll, wire_user;
 
 /* ---- fake.c, for wires */
 
