@@ -358,9 +358,8 @@ void syn_input(struct tcp *t, uint32_t index, const struct tcp_seg *s, const str
     struct syn *y = &t->syns->v[index];
     if (s->flags & TH_RST)
         return reset_input(t, index, s);
-    if (s->flags & TH_SYN) {
+    if (s->flags & TH_SYN)
         return syn_again(t, y, s, k);
-    }
     if (!timestamp_fine(t, y, s, k))
         return;
     if (!tcp_acceptable(y->irs + 1, y->wnd, s->seq, tcp_seg_len(s))) {
