@@ -328,7 +328,7 @@ static void *worker_main(void *arg)
 static int worker_open(struct daemon *d, struct worker *w, const int *fds, size_t n)
 {
     struct kernel_config cfg = kernel_config_default;
-    cfg.engine = (enum net_engine)d->settings.net_engine;
+    cfg.engine = (enum net_engine)d->settings.dataplane_engine;
     cfg.listen_fds = fds;
     cfg.listen_n = n;
     cfg.max_conns = d->smtp.max_sessions;

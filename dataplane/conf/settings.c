@@ -4,6 +4,7 @@
  * -> "smtp."), anything else is the value of a key in the table.  `domains:` is read last, since `keep:` may follow it.
  * Diagnostics: FILE:LINE:COL: KEY: what was found; expected what. */
 #include "dataplane/conf/settings.h"
+#include "dataplane/conf/settings_dataplane.h"
 #include "dataplane/conf/settings_domains.h"
 #include "dataplane/conf/settings_table.h"
 #include "spool/base/err.h"
@@ -170,7 +171,7 @@ static int addresses_check(struct settings_reader *r)
     const struct settings *st = r->st;
     char why[256];
     struct primary at;
-    if (st->listen.n == 0)
+    if (st->listen.n == 0 && !settings_on_dpdk(st))
         return reader_fail(r, r->seen[SETTING_AT_listen], "listen", "is empty; expected one address such as *:25");
     for (size_t i = 0; i < st->listen.n; i++) {
         const char *text = st->listen.v[i];
@@ -209,7 +210,8 @@ static int together_check(struct settings_reader *r)
                                     size_format(least, text));
     if (*st->data_dir == 0)
         return reader_fail(r, r->seen[SETTING_AT_data_dir], "data_dir", "is empty; expected a directory");
-    return addresses_check(r);
+    res = addresses_check(r);
+    return res < 0 ? res : settings_dataplane_check(r);
 }
 
 /* The machine's name as it stands: asking DNS for a longer one could block the start. */

@@ -108,8 +108,10 @@ static inline void conn_timer(struct conn *c, uint64_t in_us)
     c->t->ops->timer(c, in_us);
 }
 
+/* DPDK: not this file's, see user.h */
+enum net_engine { NET_AUTO, NET_URING, NET_EPOLL, NET_DPDK };
+
 /* ---- kernel sockets */
-enum net_engine { NET_AUTO, NET_URING, NET_EPOLL };
 
 struct kernel_config {
     enum net_engine engine; /* AUTO: io_uring where the kernel allows it, else epoll, and says so in the log */

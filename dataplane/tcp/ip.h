@@ -29,6 +29,7 @@
 #include "dataplane/tcp/stats.h"
 
 #define IP_ADDRS_MAX 16u
+#define IP_WHY_MAX   256
 
 struct ip_config {
     uint8_t mac[6];
@@ -80,8 +81,10 @@ struct ip_error {
 struct ip;
 struct guard;
 
+/* Is it usable?  0, or -SATCHEL_EINVAL with why_r (IP_WHY_MAX). */
+int ip_config_check(const struct ip_config *cfg, char *why_r);
 size_t ip_bytes(const struct ip_config *cfg);
-/* mem: ip_bytes bytes, zeroed, aligned to 64, the caller's until the end. 0 or -SATCHEL_EINVAL with why_r (256 bytes):
+/* mem: ip_bytes bytes, zeroed, aligned to 64, the caller's until the end. 0 or -SATCHEL_EINVAL with why_r (IP_WHY_MAX):
  * what is wrong with cfg. */
 int ip_init(struct ip **ip_r, void *mem, const struct ip_config *cfg, const struct frame_pool *pool,
             struct stats *stats, uint64_t now_us, char *why_r);

@@ -68,12 +68,6 @@ static inline int ip_drop_shared(struct ip *ip, int stat)
     return ip->cfg.quiet ? 0 : ip_drop(ip, stat);
 }
 
-#define IP_WHY_MAX 256
-
-/* ---- ip_config.c */
-/* 0, or -SATCHEL_EINVAL with why_r (IP_WHY_MAX). */
-int ip_config_check(const struct ip_config *cfg, char *why_r);
-
 /* ---- ip.c */
 /* An empty frame; false (counted): none left. */
 bool ip_frame(struct ip *ip, struct frame *f_r);

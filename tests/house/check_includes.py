@@ -15,7 +15,7 @@ ROOMS = {
     "spool/index/": ["spool/base/", "spool/index/"],
     "spool/queue/": ["spool/base/", "spool/format/", "spool/segment/", "spool/index/", "spool/queue/"],
     "spool/": ["spool/"],
-    "dataplane/conf/": ["spool/base/", "dataplane/conf/"],
+    "dataplane/conf/": ["spool/base/", "dataplane/conf/", "dataplane/tcp/ip.h", "dataplane/tcp/addr_text.h"],
     "dataplane/net/": ["spool/base/", "dataplane/net/", "dataplane/tcp/"],
     "dataplane/tcp/": ["spool/base/", "dataplane/tcp/"],
     "dataplane/smtp/": ["spool/base/", "spool/format/", "spool/intake.h", "dataplane/conf/domains.h",

@@ -1,7 +1,9 @@
 /* test_settings.c - the configuration file: what is read, and that each refusal says where and what was expected. */
 #include "dataplane/conf/settings.h"
+#include "dataplane/conf/settings_dataplane.h"
 #include "dataplane/conf/units.h"
 #include "dataplane/net/transport.h"
+#include "dataplane/tcp/addr_text.h"
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 #include "spool/segment/disk.h"
@@ -88,14 +90,14 @@ static void choices_are_the_values_of_their_enums(void **state)
 {
     (void)state;
     struct settings st;
-    loads(&st, "log:\n  level: debug\nnet: {engine: epoll}\nspool: {engine: sync}\n");
+    loads(&st, "log:\n  level: debug\ndataplane: {engine: epoll}\nspool: {engine: sync}\n");
     assert_int_equal(st.log_level, LOG_LEVEL_DEBUG);
-    assert_int_equal(st.net_engine, NET_EPOLL);
+    assert_int_equal(st.dataplane_engine, NET_EPOLL);
     assert_int_equal(st.spool_engine, DISK_SYNC);
     settings_free(&st);
-    loads(&st, "log:\n  level: error\nnet: {engine: uring}\nspool: {engine: uring}\n");
+    loads(&st, "log:\n  level: error\ndataplane: {engine: uring}\nspool: {engine: uring}\n");
     assert_int_equal(st.log_level, LOG_LEVEL_ERROR);
-    assert_int_equal(st.net_engine, NET_URING);
+    assert_int_equal(st.dataplane_engine, NET_URING);
     assert_int_equal(st.spool_engine, DISK_URING);
     settings_free(&st);
 }
@@ -189,6 +191,109 @@ static void bad_values_are_refused_with_their_place(void **state)
     refuses("spool:\n  max:\n",
             ":2:7: spool.max: \"\" is not a size; expected bytes with a unit such as 64MiB, between 0 "
             "and 1024TiB");
+}
+
+/* ---- dataplane */
+
+static void the_dataplane_is_read(void **state)
+{
+    (void)state;
+    struct settings st;
+    struct ip_config ip = {.echo_per_s = 7};
+    uint16_t ports[DATAPLANE_PORTS_MAX];
+    char text[ADDR_TEXT_MAX];
+    loads(&st, "listen:\n"
+               "dataplane:\n"
+               "  engine: dpdk\n"
+               "  eal: [--no-huge, '--vdev=net_tap0']\n"
+               "  addresses: [192.0.2.25/24, '2001:db8::25/64']\n"
+               "  gateways: ['fe80::1', 192.0.2.1]\n"
+               "  ports: [25, 587]\n"
+               "  queues: 1\n"
+               "  cores: 0\n"
+               "  vlan: 12\n");
+    assert_true(settings_on_dpdk(&st));
+    assert_int_equal(st.dataplane_engine, NET_DPDK);
+    assert_int_equal(st.listen.n, 0);
+    assert_int_equal(st.dataplane_eal.n, 2);
+    settings_ip(&st, &ip);
+    assert_int_equal(ip.echo_per_s, 7);
+    assert_int_equal(ip.addrs_n, 2);
+    assert_string_equal(addr_format_prefix(&ip.addrs[0], text), "192.0.2.25/24");
+    assert_string_equal(addr_format_prefix(&ip.addrs[1], text), "2001:db8::25/64");
+    assert_string_equal(addr_format(&ip.gateway4, text), "192.0.2.1");
+    assert_string_equal(addr_format(&ip.gateway6, text), "fe80::1");
+    assert_int_equal(ip.vlan, 12);
+    assert_int_equal(ip.mtu, 0);
+    assert_int_equal(settings_ports(&st, ports), 2);
+    assert_int_equal(ports[1], 587);
+    assert_int_equal(settings_core(&st, 0), 0);
+    assert_int_equal(settings_core(&st, 1), -1);
+    settings_free(&st);
+}
+
+static void addresses_that_no_host_has_are_refused(void **state)
+{
+    (void)state;
+    refuses(
+        "dataplane: {engine: dpdk}\n",
+        ":1:21: dataplane.engine: dpdk needs dataplane.addresses: the kernel's do not count here; expected some such "
+        "as 192.0.2.25/24");
+    refuses("dataplane:\n  addresses:\n    - 192.0.2.25/24\n    - 192.0.2.26\n",
+            ":4:7: dataplane.addresses: \"192.0.2.26\" is no address with a prefix length; expected one such as "
+            "192.0.2.25/24 or 2001:db8::25/64");
+    refuses("dataplane: {addresses: 192.0.2.300/24}\n",
+            ":1:24: dataplane.addresses: \"192.0.2.300/24\" is no address with a prefix length; expected one such as "
+            "192.0.2.25/24 or 2001:db8::25/64");
+    refuses("dataplane: {addresses: 192.0.2.0/24}\n",
+            ":1:24: dataplane.addresses: address 192.0.2.0/24: it is the network's own; expected a host's in it");
+    refuses("dataplane: {addresses: 127.0.0.1/8}\n",
+            ":1:24: dataplane.addresses: address 127.0.0.1/8: no host may have it");
+    refuses("dataplane: {addresses: 224.0.0.5/8}\n",
+            ":1:24: dataplane.addresses: address 224.0.0.5/8: no host may have it");
+    refuses("dataplane: {addresses: ['2001:db8::1/64', '2001:db8:0::1/64']}\n",
+            ":1:43: dataplane.addresses: address 2001:db8::1/64: twice");
+}
+
+static void gateways_off_the_link_are_refused(void **state)
+{
+    (void)state;
+    refuses("dataplane:\n  addresses: [192.0.2.25/25]\n  gateways: [192.0.2.129]\n",
+            ":3:14: dataplane.gateways: gateway 192.0.2.129: it is in none of our networks; are the addresses' prefix "
+            "lengths right?");
+    refuses("dataplane:\n  gateways: ['2001:db8::fe']\n  addresses: [192.0.2.25/24]\n",
+            ":2:14: dataplane.gateways: gateway 2001:db8::fe: there is no IPv6 address to go with it");
+    refuses("dataplane:\n  addresses: [192.0.2.25/24]\n  gateways: [192.0.2.1, 192.0.2.2]\n",
+            ":3:25: dataplane.gateways: \"192.0.2.2\" is the second one of its kind; expected at most one IPv4 and one "
+            "IPv6");
+    refuses("dataplane:\n  addresses: [192.0.2.25/24]\n  gateways: 192.0.2.25\n",
+            ":3:13: dataplane.gateways: gateway 192.0.2.25: it is our own address");
+    refuses("dataplane:\n  gateways: 192.0.2.1\n",
+            ":2:13: dataplane.gateways: needs dataplane.addresses: on whose link is it");
+    refuses("dataplane:\n  gateways: mail.example.com\n",
+            ":2:13: dataplane.gateways: \"mail.example.com\" is no address; expected one such as 192.0.2.1 or fe80::1, "
+            "without a length");
+}
+
+static void numbers_of_the_dataplane_are_bounded(void **state)
+{
+    (void)state;
+    refuses("dataplane: {queues: 0}\n",
+            ":1:21: dataplane.queues: \"0\" is too small; expected a whole number of queues, between 1 and 64");
+    refuses("dataplane: {vlan: 4095}\n",
+            ":1:19: dataplane.vlan: \"4095\" is too large; expected a whole number of the VLAN, between 0 and 4094");
+    refuses("dataplane: {mtu: 500}\n", ":1:18: dataplane.mtu: \"500\" is too small; expected 0, or 576 and more");
+    refuses("dataplane: {mtu: 1000, addresses: '2001:db8::25/64'}\n",
+            ":1:18: dataplane.mtu: mtu 1000: IPv6 (2001:db8::25/64) needs 1280");
+    refuses("dataplane: {ports: [25, 0]}\n",
+            ":1:25: dataplane.ports: \"0\" is no TCP port; expected a number, 1 to 65535");
+    refuses("dataplane: {ports: [25, 25]}\n", ":1:25: dataplane.ports: 25 is there twice");
+    refuses("dataplane: {engine: dpdk, addresses: 192.0.2.25/24, ports: []}\n",
+            ":1:60: dataplane.ports: is empty; expected a port such as 25");
+    refuses("dataplane: {queues: 2, cores: [0]}\n", ":1:31: dataplane.cores: 1 cores for 2 queues; expected one each");
+    refuses("dataplane: {memory: 4MiB, window: 512KiB, queues: 4}\n",
+            ":1:21: dataplane.memory: is too small; expected at least 8MiB: four windows for each queue");
+    refuses("listen:\n", ":1:8: listen: is empty; expected one address such as *:25");
 }
 
 static void unknown_keys_name_the_nearest(void **state)
@@ -333,6 +438,10 @@ int main(void)
         cmocka_unit_test(an_empty_file_is_the_presets),
         cmocka_unit_test(domains_are_read),
         cmocka_unit_test(bad_values_are_refused_with_their_place),
+        cmocka_unit_test(the_dataplane_is_read),
+        cmocka_unit_test(addresses_that_no_host_has_are_refused),
+        cmocka_unit_test(gateways_off_the_link_are_refused),
+        cmocka_unit_test(numbers_of_the_dataplane_are_bounded),
         cmocka_unit_test(unknown_keys_name_the_nearest),
         cmocka_unit_test(wrong_shapes_are_refused),
         cmocka_unit_test(duplicate_keys_are_refused),
