@@ -32,7 +32,7 @@ endif
 # ---- what is built
 SPOOL_SRC := $(wildcard spool/*.c spool/*/*.c)
 DATA_SRC  := $(filter-out dataplane/satcheld.c $(if $(DPDK),%/port_none.c,$(wildcard dataplane/net/port_dpdk*.c)), \
-             $(wildcard dataplane/*/*.c))
+             $(wildcard dataplane/*.c dataplane/*/*.c))
 CLUSTER_SRC := $(wildcard cluster/*.c cluster/*/*.c)
 CTL_LIB_SRC := $(filter-out ctl/satchelctl.c,$(wildcard ctl/*.c))
 LIB_SRC   := $(SPOOL_SRC) $(DATA_SRC) $(CLUSTER_SRC) $(CTL_LIB_SRC)

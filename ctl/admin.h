@@ -11,6 +11,7 @@
 #pragma once
 #include "cluster/cluster.h"
 #include "dataplane/conf/settings.h"
+#include "dataplane/front.h"
 #include "dataplane/relay/relay.h"
 #include "spool/spool.h"
 
@@ -21,6 +22,7 @@ struct admin_deps {
     struct domains *domains;
     struct relay *relay;     /* NULL: nothing is relayed */
     struct cluster *cluster; /* NULL: this node alone */
+    struct front *front;     /* NULL: there is none */
     struct outlet *outlet;   /* a door of the admin's own; closed by the caller after admin_close */
     const struct clock *clock;
     uint64_t started_us;               /* wall clock */
@@ -35,5 +37,7 @@ int admin_open(struct admin **a_r, const struct admin_deps *deps, const struct s
                size_t cap);
 /* What of the settings may change while running. */
 void admin_reload(struct admin *a, const struct settings *settings);
+/* docs/metrics.md, whole. */
+void admin_metrics_doc(FILE *out);
 /* Ends both listeners, removes the socket file. */
 void admin_close(struct admin **a);

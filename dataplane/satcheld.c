@@ -3,19 +3,18 @@
  *   satcheld [-c FILE]              run in the foreground (SIGTERM: finish and stop; SIGHUP: reload)
  *   satcheld --check [-c FILE]      say whether the configuration is good, and stop
  *
- * Order of the start: configuration, listening sockets, privileges, spool (recovers), registry, cluster, relay, admin
- * API, workers. The stop goes the other way round: no new mail, messages in flight end, shards are handed over, relay,
- * cluster, spool. Exit status: 0; 1 the
- * start or a thread failed; 2 usage; 78 (EX_CONFIG) the configuration was refused. */
+ * Order of the start: configuration, listening sockets, the DPDK device, privileges, spool (recovers), registry,
+ * cluster, relay, admin API, workers. The stop goes the other way round: no new mail, messages in flight end, shards
+ * are handed over, relay, cluster, spool. Exit status: 0; 1 the start or a thread failed; 2 usage; 69 (EX_UNAVAILABLE)
+ * DPDK cannot have its memory or its device; 78 (EX_CONFIG) the configuration was refused. */
 #include "cluster/cluster.h"
 #include "cluster/shared/mount.h"
 #include "ctl/admin.h"
 #include "ctl/version.h"
 #include "dataplane/conf/privileges.h"
 #include "dataplane/conf/settings.h"
-#include "dataplane/net/transport.h"
+#include "dataplane/front.h"
 #include "dataplane/relay/relay.h"
-#include "dataplane/smtp/server.h"
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 #include "spool/base/metrics.h"
@@ -24,7 +23,6 @@
 #include <argp.h>
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -33,7 +31,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-enum { EXIT_CONFIG = 78, LISTEN_MAX = 16, WORKERS_MAX = 256, WHY_MAX = 512 };
+enum { EXIT_PORT = 69, EXIT_CONFIG = 78, WHY_MAX = 512 };
 
 const char *argp_program_version = "satcheld " SATCHEL_VERSION;
 
@@ -68,7 +66,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         settings_doc(stdout);
         exit(0);
     case OPT_METRICS_DOCS:
-        metrics_doc(stdout);
+        admin_metrics_doc(stdout);
         exit(0);
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s'", arg);
@@ -80,21 +78,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 /* ---- the daemon */
 
-struct worker {
-    pthread_t thread;
-    struct intake *intake;
-    struct smtp_worker *smtp;
-    struct transport *transport;
-    bool started;
-    int rc;
-};
-
 struct daemon {
     const char *file;
     struct settings settings;
-    struct smtp_server_config smtp;
-    struct worker workers[WORKERS_MAX];
-    size_t workers_n;
+    struct front *front;
     struct spool *spool;
     struct domains *domains;
     struct cluster *cluster; /* NULL: this node alone */
@@ -121,30 +108,6 @@ static void raise_file_limit(void)
         r.rlim_cur = r.rlim_max;
         setrlimit(RLIMIT_NOFILE, &r);
     }
-}
-
-/* By default three for four cores: the log, the index and the relay need the rest. */
-static size_t worker_count(const struct settings *st)
-{
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    long n = st->smtp_workers ? (long)st->smtp_workers : cores * 3 / 4;
-    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (size_t)n;
-}
-
-/* Every worker has a socket of its own on every address (SO_REUSEPORT): the kernel spreads connections over them. */
-static int listen_all(const struct settings *st, size_t workers, int fds[][LISTEN_MAX], size_t *n_r, char *why_r)
-{
-    for (size_t w = 0; w < workers; w++) {
-        size_t n = 0;
-        for (size_t i = 0; i < st->listen.n; i++) {
-            int got = net_listen(st->listen.v[i], fds[w] + n, LISTEN_MAX - n, why_r);
-            if (got < 0)
-                return got;
-            n += (size_t)got;
-        }
-        *n_r = n;
-    }
-    return 0;
 }
 
 static void spool_settings(const struct settings *st, struct spool_config *cfg)
@@ -249,7 +212,7 @@ static int open_relay(struct daemon *d)
     struct relay_config cfg = relay_config_default;
     cfg.hostname = st->hostname;
     cfg.nameservers = (const char *const *)st->relay_nameservers.v;
-    cfg.listeners = (const char *const *)st->listen.v;
+    cfg.listeners = front_listeners(d->front);
     cfg.max_connections = st->relay_max_connections;
     cfg.connect_timeout_us = st->relay_connect_timeout_us;
     cfg.probe_min_us = st->relay_probe_min_us;
@@ -288,6 +251,7 @@ static int open_admin(struct daemon *d, char *why_r)
         .domains = d->domains,
         .relay = d->relay,
         .cluster = d->cluster,
+        .front = d->front,
         .outlet = d->admin_outlet,
         .clock = clock_system(),
         .started_us = d->started_us,
@@ -298,86 +262,19 @@ static int open_admin(struct daemon *d, char *why_r)
     return admin_open(&d->admin, &deps, &d->settings, why_r, WHY_MAX);
 }
 
-/* ---- workers */
-
-static void smtp_settings(const struct settings *st, size_t workers, struct smtp_server_config *cfg)
-{
-    *cfg = smtp_server_config_default;
-    cfg->hostname = st->hostname;
-    cfg->log_messages = st->log_messages;
-    cfg->limits.message_bytes = st->smtp_max_message_bytes;
-    cfg->limits.rcpts = st->smtp_max_recipients;
-    cfg->limits.errors = st->smtp_max_errors;
-    cfg->limits.command_s = (uint32_t)(st->smtp_command_timeout_us / 1000000);
-    cfg->limits.data_s = (uint32_t)(st->smtp_data_timeout_us / 1000000);
-    cfg->shutdown_s = (uint32_t)(st->smtp_shutdown_grace_us / 1000000);
-    cfg->max_sessions = (st->smtp_max_sessions + (uint32_t)workers - 1) / (uint32_t)workers;
-}
-
-static void *worker_main(void *arg)
-{
-    struct worker *w = arg;
-    w->rc = w->transport->ops->run(w->transport);
-    if (w->rc < 0) {
-        fail("worker", satchel_strerror(w->rc));
-        kill(getpid(), SIGTERM);
-    }
-    return NULL;
-}
-
-static int worker_open(struct daemon *d, struct worker *w, const int *fds, size_t n)
-{
-    struct kernel_config cfg = kernel_config_default;
-    cfg.engine = (enum net_engine)d->settings.dataplane_engine;
-    cfg.listen_fds = fds;
-    cfg.listen_n = n;
-    cfg.max_conns = d->smtp.max_sessions;
-    int rc = spool_intake(d->spool, &w->intake);
-    if (rc == 0)
-        rc = smtp_worker_open(&w->smtp, &d->smtp, d->domains, w->intake);
-    if (rc == 0) {
-        struct transport_app app = smtp_worker_app(w->smtp);
-        rc = transport_kernel_open(&w->transport, &cfg, &app);
-    }
-    if (rc == 0)
-        rc = smtp_worker_attach(w->smtp, w->transport);
-    if (rc == 0)
-        rc = -pthread_create(&w->thread, NULL, worker_main, w);
-    w->started = rc == 0;
-    if (rc == 0)
-        pthread_setname_np(w->thread, "smtp");
-    return rc;
-}
-
-static void workers_close(struct daemon *d)
-{
-    for (size_t i = 0; i < d->workers_n; i++)
-        if (d->workers[i].started)
-            smtp_worker_shutdown(d->workers[i].smtp);
-    for (size_t i = 0; i < d->workers_n; i++) {
-        struct worker *w = &d->workers[i];
-        if (w->started)
-            pthread_join(w->thread, NULL);
-        if (w->transport)
-            w->transport->ops->destroy(&w->transport);
-        smtp_worker_close(&w->smtp);
-        if (w->intake)
-            w->intake->ops->close(&w->intake);
-    }
-}
-
 /* ---- start, reload, stop */
+
+static const char step_port[] = "port";
 
 static int daemon_open(struct daemon *d, char *why_r, const char **step_r)
 {
-    static int fds[WORKERS_MAX][LISTEN_MAX];
-    size_t listeners = 0;
     struct spool_config spool;
     int rc;
-    d->workers_n = worker_count(&d->settings);
-    smtp_settings(&d->settings, d->workers_n, &d->smtp);
     *step_r = "listen";
-    if ((rc = listen_all(&d->settings, d->workers_n, fds, &listeners, why_r)) < 0)
+    if ((rc = front_open(&d->front, &d->settings, why_r)) < 0)
+        return rc;
+    *step_r = step_port;
+    if ((rc = front_port_open(d->front, why_r)) < 0)
         return rc;
     *step_r = "privileges";
     if ((rc = privileges_drop(d->settings.user, d->settings.data_dir, why_r, WHY_MAX)) < 0)
@@ -406,12 +303,7 @@ static int daemon_open(struct daemon *d, char *why_r, const char **step_r)
     if (d->cluster && (rc = cluster_start(d->cluster, why_r)) < 0)
         return rc;
     *step_r = "workers";
-    for (size_t i = 0; i < d->workers_n; i++)
-        if ((rc = worker_open(d, &d->workers[i], fds[i], listeners)) < 0) {
-            snprintf(why_r, WHY_MAX, "%s", satchel_strerror(rc));
-            return rc;
-        }
-    return 0;
+    return front_start(d->front, d->spool, d->domains, why_r);
 }
 
 static void daemon_reload(struct daemon *d)
@@ -426,13 +318,7 @@ static void daemon_reload(struct daemon *d)
         if (settings_changed_needs_restart(&d->settings, &loaded, keys, sizeof keys))
             log_warning("daemon.reload", "need_restart=\"%s\"", keys);
         log_level_now = (enum log_level)loaded.log_level;
-        struct smtp_server_config smtp;
-        smtp_settings(&loaded, d->workers_n, &smtp);
-        smtp.hostname = d->settings.hostname;
-        smtp.max_sessions = d->smtp.max_sessions;
-        smtp.limits.message_bytes = d->settings.smtp_max_message_bytes;
-        for (size_t i = 0; i < d->workers_n; i++)
-            smtp_worker_reload(d->workers[i].smtp, &smtp);
+        front_reload(d->front, &loaded);
         admin_reload(d->admin, &loaded);
         settings_free(&loaded);
         log_info("daemon.reload", "done=1");
@@ -445,7 +331,7 @@ static void daemon_close(struct daemon *d)
     atomic_store(&d->stopping, true);
     if (d->spool)
         spool_drain(d->spool);
-    workers_close(d);
+    front_stop(d->front);
     if (d->cluster)
         cluster_leave(d->cluster, d->settings.smtp_shutdown_grace_us);
     admin_close(&d->admin);
@@ -455,6 +341,7 @@ static void daemon_close(struct daemon *d)
     cluster_close(&d->cluster);
     domains_close(&d->domains);
     spool_close(&d->spool);
+    front_close(&d->front);
 }
 
 /* Signals are waited for here and blocked everywhere else. */
@@ -488,8 +375,7 @@ static int daemon_run(struct daemon *d)
     int rc = daemon_open(d, why, &step);
     if (rc == 0) {
         log_info("daemon.ready", "hostname=%s listen=%s workers=%zu data_dir=%s socket=%s", d->settings.hostname,
-                 d->settings.listen.n ? d->settings.listen.v[0] : "-", d->workers_n, d->settings.data_dir,
-                 d->settings.admin_socket);
+                 front_listeners(d->front)[0], front_workers(d->front), d->settings.data_dir, d->settings.admin_socket);
         sd_notify(0, "READY=1\nSTATUS=Accepting mail");
         daemon_wait(d, &set);
         sd_notify(0, "STOPPING=1");
@@ -499,7 +385,20 @@ static int daemon_run(struct daemon *d)
     daemon_close(d);
     if (rc == 0)
         log_info("daemon.stopped", "clean=1");
-    return rc < 0;
+    return rc == 0 ? 0 : step == step_port ? EXIT_PORT : 1;
+}
+
+/* What the settings name is looked at too. */
+static int check(const struct args *args, struct settings *st)
+{
+    char why[FRONT_WHY_MAX];
+    int rc = front_check(st, why);
+    if (rc < 0)
+        fprintf(stderr, "satcheld: %s\n", why);
+    else
+        printf("%s: ok\n", args->file ? args->file : "presets");
+    settings_free(st);
+    return rc < 0 ? EXIT_CONFIG : 0;
 }
 
 int main(int argc, char **argv)
@@ -520,11 +419,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "satcheld: %s\n", why);
         return EXIT_CONFIG;
     }
-    if (args.check) {
-        printf("%s: ok\n", args.file ? args.file : "presets");
-        settings_free(&d.settings);
-        return 0;
-    }
+    if (args.check)
+        return check(&args, &d.settings);
     log_level_now = (enum log_level)d.settings.log_level;
     int rc = daemon_run(&d);
     settings_free(&d.settings);

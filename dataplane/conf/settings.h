@@ -19,7 +19,7 @@ struct setting_list {
 
 /* Paths and strings are never NULL; "" where nothing is set.  A CHOICE holds the index of its word, which is the value
  * of the C enum: log_level is enum log_level, dataplane_engine enum net_engine, spool_engine enum disk_engine. */
-struct settings {
+struct settings { /* NOLINT(clang-analyzer-optin.performance.Padding): in the order of the table */
 #define SETTING_BOOL                                                 bool
 #define SETTING_INT                                                  uint32_t
 #define SETTING_SIZE                                                 uint64_t

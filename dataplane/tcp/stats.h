@@ -2,6 +2,7 @@
  * The rows are in stats.def: they make `satchelctl port show`, its help, and docs/dpdk.md. */
 #pragma once
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum stat_id {
@@ -20,6 +21,12 @@ struct stat_row {
 };
 /* In the order of enum stat_id (stats.c). */
 extern const struct stat_row stat_rows[STAT_N];
+
+/* Says how many there are now; the others only grow. */
+static inline bool stat_is_now(enum stat_id id)
+{
+    return id >= STAT_CONNS;
+}
 
 /* One writer: no locked instruction. */
 static inline void stat_add(struct stats *s, enum stat_id id, uint64_t n)

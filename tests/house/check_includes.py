@@ -34,7 +34,9 @@ ROOMS = {
     "cluster/domains/": ["spool/base/", "spool/format/", "cluster/coord/coord.h", "cluster/link/", "cluster/domains/", "dataplane/conf/domains.h",
                          "dataplane/conf/domains_json.h"],
     "cluster/": ["spool/", "cluster/", "dataplane/conf/domains.h"],
-    "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "cluster/cluster.h", "ctl/"],
+    "ctl/": ["spool/", "dataplane/conf/", "dataplane/relay/relay.h", "dataplane/front.h",
+             "dataplane/tcp/addr_text.h", "dataplane/tcp/stats.h", "cluster/cluster.h", "ctl/"],
+    "dataplane/front": ["spool/", "dataplane/"],
     "dataplane/satcheld.c": ["spool/", "dataplane/", "ctl/", "cluster/"],
     "bench/": ["spool/", "dataplane/", "cluster/", "bench/"],
     "tests/": [],  # anything
