@@ -31,6 +31,7 @@ static const struct route {
     {"GET", "/metrics", admin_metrics_get, ABOUT_NODE, true, false},
     {"GET", "/health", admin_health_get, ABOUT_NODE, true, false},
     {"GET", "/v1/status", admin_status_get, ABOUT_NODE, true, false},
+    {"GET", "/v1/port", admin_port_get, ABOUT_NODE, false, true},
     {"POST", "/v1/reload", admin_reload_post, ABOUT_NODE, false, false},
     {"GET", "/v1/domains", admin_domains_get, ABOUT_NODE, false, false},
     {"POST", "/v1/domains", admin_domains_post, ABOUT_NODE, false, true},

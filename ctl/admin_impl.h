@@ -91,6 +91,11 @@ admin_handler admin_nodes_get, admin_node_get, admin_node_delete;
 admin_handler admin_node_cordon, admin_node_drain, admin_node_undrain;
 admin_handler admin_shards_get, admin_shard_get, admin_shard_move;
 
+/* ---- admin_port.c */
+admin_handler admin_port_get;
+/* In Prometheus' format; nothing where there is no port. */
+void admin_port_metrics(const struct front *f, FILE *out);
+
 /* ---- admin_page.c */
 admin_handler admin_page_get;
 

@@ -47,12 +47,18 @@ enum MHD_Result admin_health_get(struct admin_request *r)
 enum MHD_Result admin_metrics_get(struct admin_request *r)
 {
     json_decref(admin_gauges(r->a));
-    size_t cap = metrics_text(NULL, 0) + 256; /* values may grow until the second time */
-    char *text = malloc(cap);
-    if (!text)
+    size_t cap = metrics_text(NULL, 0) + 256, n = 0; /* values may grow until the second time */
+    char *own = malloc(cap), *text = NULL;
+    FILE *out = open_memstream(&text, &n);
+    if (own && out) {
+        metrics_text(own, cap);
+        fputs(own, out);
+        admin_port_metrics(r->a->deps.front, out);
+    }
+    free(own);
+    if (!out || fclose(out) != 0)
         return MHD_NO;
-    size_t n = metrics_text(text, cap);
-    return admin_reply_text(r, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, n < cap ? n : cap - 1);
+    return admin_reply_text(r, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, n);
 }
 
 static json_t *spool_json(const struct spool_info *i)

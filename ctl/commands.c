@@ -67,6 +67,11 @@ static const struct ctl_option settings_options[] = {
     {0},
 };
 
+static const struct ctl_option port_options[] = {
+    {"all", NULL, "Counters that are zero too"},
+    {0},
+};
+
 static const struct ctl_option check_options[] = {
     {"dir", "DIR", "The data directory; ./run if left out"},
     {0},
@@ -128,6 +133,9 @@ const struct ctl_command ctl_commands[] = {
      "that did not say what became of them; in doubt are final dots whose answer was lost."},
     {"cluster settings", "", 0, 0, settings_options, cmd_cluster_settings, "Pools, copies, and delays",
      "Shows them, or changes what is given."},
+    {"port show", "", 0, 0, port_options, cmd_port_show, "The DPDK port: addresses, load, counters, neighbours",
+     "Counters since the start, of each queue: frames, what was dropped and why, handshakes, TCP. Where the device is\n"
+     "one of DPDK's (dataplane.engine: dpdk)."},
     {"reload", "", 0, 0, NULL, cmd_reload, "Read the configuration again, as SIGHUP does",
      "What came of it stands in the daemon's log."},
     {"spool check", "", 0, 0, check_options, cmd_spool_check, "Examine the spool of a stopped node",

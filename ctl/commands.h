@@ -93,5 +93,6 @@ int cmd_shard_show(struct ctl *c);
 int cmd_shard_move(struct ctl *c);
 int cmd_cluster_status(struct ctl *c);
 int cmd_cluster_settings(struct ctl *c);
+int cmd_port_show(struct ctl *c);
 int cmd_spool_check(struct ctl *c);
 int cmd_spool_dump(struct ctl *c);

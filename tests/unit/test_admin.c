@@ -417,6 +417,7 @@ static void the_node_says_how_it_is(void **state)
     assert_int_equal(atomic_load(&node.reloads), 1);
     atomic_store(&node.stopping, true);
     refuses("GET", "/health", NULL, -SATCHEL_EINVAL, "unexpected answer with status 503");
+    refuses("GET", "/v1/port", NULL, -SATCHEL_ENOENT, "set dataplane.engine to dpdk");
     s = ask("GET", "/v1/status", NULL);
     assert_string_equal(text(s, "health"), "stopping");
     json_decref(s);
@@ -426,7 +427,7 @@ static void tcp_serves_nothing_that_is_secret(void **state)
 {
     (void)state;
     static const char *const open[] = {"/", "/metrics", "/health", "/v1/status"};
-    static const char *const closed[] = {"/v1/queue", "/v1/domains", "/v1/queue/x/content", "/v1/nothing"};
+    static const char *const closed[] = {"/v1/port", "/v1/domains", "/v1/queue/x/content", "/v1/nothing"};
     static const char *const hosts[] = {"localhost", "127.0.0.1:8025", "[::1]", "LOCALHOST:1"};
     static const char *const strangers[] = {"evil.example", "127.0.0.1.evil.example", "", "192.0.2.1", "localhost.x"};
     char answer[16384], id[MSGID_TEXT_MAX];
