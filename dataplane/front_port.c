@@ -133,6 +133,7 @@ static void queue_settings(const struct front *f, uint32_t queue, struct user_co
     cfg_r->ports_n = settings_ports(st, cfg_r->ports);
     cfg_r->max_conns = smtp.max_sessions;
     cfg_r->early_talker_ms = (uint32_t)(st->dataplane_early_talker_us / 1000);
+    cfg_r->tarpit_ms = (uint32_t)(st->dataplane_tarpit_us / 1000);
     if (!st->dataplane_sleep)
         cfg_r->idle_polls = 0;
 }

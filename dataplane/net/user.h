@@ -5,7 +5,7 @@
  * which nothing happened it sleeps until the port, a watched descriptor, a wake or the next deadline wakes it.
  *
  * Early talkers (`early_talker_ms`): SMTP's server speaks first.  Who speaks within that time of the handshake is no
- * mail server; it gets one line of 554 and never a session.
+ * mail server; it gets one line of 554 and never a session, after `tarpit_ms` in which nothing it says is kept.
  *
  * Memory.  Everything that grows with the number of connections is one mapping made by transport_user_open, and
  * touched as it is used.  When the pages for received bytes run short (80 %), the connections that made least of what
@@ -29,6 +29,7 @@ struct user_config {
     uint32_t ports_n;
     uint32_t max_conns;       /* above it: "421 4.3.2 Too many connections" */
     uint32_t early_talker_ms; /* 0: the greeting comes at once */
+    uint32_t tarpit_ms;       /* 0: early talkers are refused at once; at most one in 8 of max_conns waits so */
     uint32_t idle_polls;      /* turns without work before sleeping; 0: never sleep; 2000 */
     uint32_t idle_sleep_us;   /* sleep at a time where the port cannot wake us; 1000 */
 };

@@ -7,11 +7,19 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+static void uconn_stick(struct user *u, int by)
+{
+    u->tar_n += (uint32_t)by;
+    stat_set(u->stats, STAT_TARPIT, u->tar_n);
+}
+
 static void uconn_enter(struct uconn *c, enum uconn_state s)
 {
-    static const char *const names[] = {"new", "silent", "open", "closing", "linger", "dead"};
+    static const char *const names[] = {"new", "silent", "tar", "open", "closing", "linger", "dead"};
     log_debug("net.state", "conn=%p from=%s to=%s", (void *)c, names[c->state], names[s]);
     assert(s > c->state);
+    if (s == UCONN_TAR || c->state == UCONN_TAR)
+        uconn_stick(uconn_user(c), s == UCONN_TAR ? 1 : -1);
     c->state = (uint8_t)s;
 }
 
@@ -200,10 +208,32 @@ static void uconn_accepted(struct user *u, struct uconn *c)
     }
 }
 
+static void uconn_spoken_for(struct uconn *c)
+{
+    uconn_dismiss(c, SLICE_LIT("554 5.5.1 Error: you spoke before the greeting\r\n"));
+}
+
+/* In the tar it costs the object that TCP has for it anyway: what it says is thrown away, and it is told nothing until
+ * its time is over. */
 static void uconn_spoke(struct uconn *c)
 {
-    stat_add(uconn_user(c)->stats, STAT_EARLY_TALKER, 1);
-    uconn_dismiss(c, SLICE_LIT("554 5.5.1 Error: you spoke before the greeting\r\n"));
+    struct user *u = uconn_user(c);
+    stat_add(u->stats, STAT_EARLY_TALKER, 1);
+    if (u->cfg.tarpit_ms == 0 || u->tar_n >= u->cfg.max_conns / USER_TAR_PART) {
+        uconn_spoken_for(c);
+        return;
+    }
+    uconn_enter(c, UCONN_TAR);
+    uconn_alarm(c, u->cfg.tarpit_ms * UINT64_C(1000));
+    uconn_read_away(c);
+}
+
+/* Who talks on and on, or leaves, is done with. */
+static void uconn_stuck(struct uconn *c)
+{
+    uconn_read_away(c);
+    if (c->eof || c->away_kib * 1024u >= USER_LINGER_BYTES)
+        uconn_kill(c, CONN_END_LOCAL);
 }
 
 /* ---- what TCP says */
@@ -213,6 +243,9 @@ static void uconn_expired(struct uconn *c)
     switch ((enum uconn_state)c->state) {
     case UCONN_SILENT:
         uconn_session(c);
+        break;
+    case UCONN_TAR:
+        uconn_spoken_for(c);
         break;
     case UCONN_OPEN:
         uconn_user(c)->app.timer(c->c.session);
@@ -261,7 +294,9 @@ static void uconn_input(struct uconn *c, uint32_t events)
 {
     if (events & TCP_EV_FIN)
         c->eof = true;
-    if (c->state == UCONN_SILENT && events & TCP_EV_READABLE)
+    if (c->state == UCONN_TAR)
+        uconn_stuck(c);
+    else if (c->state == UCONN_SILENT && events & TCP_EV_READABLE)
         uconn_spoke(c);
     else if (c->state == UCONN_SILENT)
         uconn_finish(c, CONN_END_PEER);

@@ -47,7 +47,7 @@ static bool evict_visit(void *ctx, struct tcp_conn *tc)
 {
     struct evict *e = ctx;
     struct uconn *c = uconn_of(e->u, tc);
-    uint32_t held = evictable(c) ? tcp_conn_held(e->u->tcp, tc) : 0;
+    uint32_t held = evictable(c) ? tcp_conn_pages_held(e->u->tcp, tc) : 0; /* others free no page */
     if (held > 0)
         evict_note(e, c, worth(e, c, held));
     c->taken /= 2;

@@ -26,17 +26,20 @@
 #define USER_EVICT_US      10000u    /* not again before */
 #define USER_EVICT_NONE_US 1000000u  /* likewise, where nobody was found */
 #define USER_SCAN_N        64u       /* thirsty connections tried a turn */
+#define USER_TAR_PART      8u        /* of max_conns may stick in the tar: one in so many */
 
 /* NEW     -> SILENT   early talkers are looked for
  *         -> OPEN     accept returned a session
  *         -> CLOSING  refused, or too many
  * SILENT  -> OPEN     it was silent long enough
+ *         -> TAR      it spoke, and is to wait for its refusal
  *         -> CLOSING  it spoke, or its FIN came
+ * TAR     -> CLOSING  it waited long enough
  * OPEN    -> CLOSING  conn_close, or the peer's FIN once all input was consumed
  * CLOSING -> LINGER   TCP has all bytes to send, and the FIN
  * any     -> DEAD     abort, reset, time out, no progress, shutdown, or TCP is done with it
  * Nothing goes back: a connection that began to close never calls receive again. */
-enum uconn_state { UCONN_NEW, UCONN_SILENT, UCONN_OPEN, UCONN_CLOSING, UCONN_LINGER, UCONN_DEAD };
+enum uconn_state { UCONN_NEW, UCONN_SILENT, UCONN_TAR, UCONN_OPEN, UCONN_CLOSING, UCONN_LINGER, UCONN_DEAD };
 
 enum {
     UWORK_OFFER = 1, /* input may be taken again */
@@ -87,7 +90,7 @@ struct user {
     struct sendpool sendpool;
     struct uconn *work_head, *work_tail;
     struct overflow *thirsty;
-    uint32_t open_n, orphans_n, orphans_max;
+    uint32_t open_n, orphans_n, orphans_max, tar_n;
     uint64_t evict_us; /* not before */
     uint32_t idle;     /* turns in a row without work */
     uint64_t cycles;   /* when this turn began */

@@ -265,6 +265,11 @@ uint32_t tcp_conn_held(const struct tcp *t, const struct tcp_conn *c)
     return rx_held(t, c) + txq_held(c);
 }
 
+uint32_t tcp_conn_pages_held(const struct tcp *t, const struct tcp_conn *c)
+{
+    return rx_held(t, c);
+}
+
 void tcp_conns(struct tcp *t, bool (*visit)(void *ctx, struct tcp_conn *c), void *ctx)
 {
     for (uint32_t i = 0; i < t->conns_touched; i++) {

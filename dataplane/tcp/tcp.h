@@ -135,6 +135,8 @@ void tcp_conn_peer(const struct tcp_conn *c, struct ip_addr *addr_r, uint16_t *p
 void tcp_conn_local(const struct tcp_conn *c, uint8_t *local_r, uint16_t *port_r);
 /* True bytes of memory that it holds beyond its object: pages and blocks. */
 uint32_t tcp_conn_held(const struct tcp *t, const struct tcp_conn *c);
+/* Of them, those of received bytes. */
+uint32_t tcp_conn_pages_held(const struct tcp *t, const struct tcp_conn *c);
 /* "ESTABLISHED" ... (RFC 9293 3.3.2); static storage. */
 const char *tcp_conn_state(const struct tcp_conn *c);
 /* Visits all connections, for `port show` and eviction; false from visit ends it. The table may not change meanwhile.
