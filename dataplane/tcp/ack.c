@@ -7,15 +7,16 @@ static bool is_duplicate(const struct tcp_conn *c, const struct tcp_seg *s, uint
     return s->ack == c->snd_una && c->snd_una != c->snd_nxt && tcp_seg_len(s) == 0 && wnd == c->snd_wnd;
 }
 
-/* The window of the newest segment counts (SND.WL1, SND.WL2); true: it changed. */
-static bool take_window(struct tcp_conn *c, const struct tcp_seg *s, uint32_t wnd)
+/* The window of the newest segment counts (SND.WL1, SND.WL2); true: it changed.  Who acknowledges something new is
+ * newer than all before, though it repeats what is old: else the window said before would count from a later byte. */
+static bool take_window(struct tcp_conn *c, const struct tcp_seg *s, uint32_t wnd, bool acks_new)
 {
-    bool newer = seq_lt(c->snd_wl1, s->seq) || (c->snd_wl1 == s->seq && seq_leq(c->snd_wl2, s->ack));
+    bool newer = acks_new || seq_lt(c->snd_wl1, s->seq) || (c->snd_wl1 == s->seq && seq_leq(c->snd_wl2, s->ack));
     bool other = newer && wnd != c->snd_wnd;
     if (!newer)
         return false;
     c->snd_wnd = wnd;
-    c->snd_wl1 = s->seq;
+    c->snd_wl1 = seq_max(c->snd_wl1, s->seq);
     c->snd_wl2 = s->ack;
     if (wnd > c->snd_wnd_max)
         c->snd_wnd_max = wnd;
@@ -62,6 +63,15 @@ static void take_ece(struct tcp_conn *c, const struct tcp_seg *s)
     c->flags &= ~(uint32_t)CF_LIMITED;
 }
 
+/* With SACK a duplicate is what reports something new (RFC 6675 2). */
+static bool reports(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (!(c->flags & CF_SACK) || sb_note(t, c, s) == 0)
+        return false;
+    rto_reported(t, c);
+    return true;
+}
+
 static void take(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s, bool *fin_acked_r)
 {
     uint32_t wnd = (uint32_t)s->wnd << (c->flags & CF_WSCALE ? c->snd_ws : 0);
@@ -69,8 +79,8 @@ static void take(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s, boo
     take_ece(c, s);
     if (more)
         take_new(t, c, s, fin_acked_r);
-    more |= take_window(c, s, wnd);
-    if (c->flags & CF_SACK ? sb_note(t, c, s) > 0 : plain) { /* RFC 6675 2: what reports something new */
+    more |= take_window(c, s, wnd, more);
+    if (reports(t, c, s) || (plain && !(c->flags & CF_SACK))) {
         cong_duplicate(t, c);
         more = true;
     }

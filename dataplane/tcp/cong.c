@@ -112,7 +112,7 @@ void cong_timeout(struct tcp *t, struct tcp_conn *c)
     c->recover = c->snd_max;
     c->snd_nxt = c->snd_una;
     c->dupacks = 0;
-    c->flags = (c->flags & ~(uint32_t)(CF_RECOVERY | CF_RTX | CF_RTT)) | CF_RTO;
+    c->flags = (c->flags & ~(uint32_t)(CF_RECOVERY | CF_RTX | CF_RTT | CF_RTT_SACK)) | CF_RTO;
     sb_drop(t, c); /* the peer may have thrown it away (RFC 2018 8) */
     was_cut(c);
 }

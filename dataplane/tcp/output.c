@@ -192,7 +192,7 @@ static void start_timer(const struct tcp *t, struct tcp_conn *c, bool anew)
 static void piece_left(struct tcp *t, struct tcp_conn *c, const struct piece *p, uint16_t flags)
 {
     uint32_t end = p->seq + p->n + p->fin;
-    rto_sent(t, c, end, seq_lt(p->seq, c->snd_max));
+    rto_sent(t, c, p->seq, end);
     count_piece(t, c, p);
     start_timer(t, c, p->mends && c->flags & CF_RTX);
     c->sent_at = t->now_ms;
@@ -266,7 +266,7 @@ void output_probe(struct tcp *t, struct tcp_conn *c)
     if ((p.n == 0 && !p.fin) || !say(t, c, p.seq, p.n, p.fin ? TH_FIN : 0, 0))
         return;
     stat_add(t->stats, STAT_PERSIST, 1);
-    rto_sent(t, c, p.seq, true);
+    c->flags &= ~(uint32_t)CF_RTT;
     if (p.fin)
         c->flags |= CF_FIN_SENT;
     c->snd_max = seq_max(c->snd_max, p.seq + p.n + p.fin);
@@ -305,12 +305,11 @@ void conn_output(struct tcp *t, struct tcp_conn *c)
 /* ---- the path */
 
 /* RFC 1191 6.5, RFC 8201 5.2: what was too big is cut and sent again at once; that is no congestion. */
-static void send_again(struct tcp *t, struct tcp_conn *c)
+static void send_again(struct tcp_conn *c)
 {
     c->snd_nxt = c->snd_una;
     c->dupacks = 0;
     c->flags &= ~(uint32_t)(CF_RECOVERY | CF_RTX | CF_RTT);
-    rto_sent(t, c, c->snd_una, true);
 }
 
 void conn_mtu(struct tcp *t, struct tcp_conn *c)
@@ -318,6 +317,6 @@ void conn_mtu(struct tcp *t, struct tcp_conn *c)
     uint32_t mss = min32(tcp_mss_ours(t, &c->peer), c->mss_peer), old = c->mss;
     c->mss = (uint16_t)(c->flags & CF_TS ? mss - TS_BYTES : mss);
     if (c->flags & CF_MTU && c->mss < old && c->snd_una != c->snd_max)
-        send_again(t, c);
+        send_again(c);
     c->flags &= ~(uint32_t)CF_MTU;
 }

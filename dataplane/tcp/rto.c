@@ -1,8 +1,8 @@
 /* rto.c - the retransmission timeout (RFC 6298) and what it is measured by.
  *
  * One sample a flight.  With timestamps (RFC 7323 4) any acknowledgement of what was sent behind rtt_seq gives one, and
- * the echo says which copy it means; without, one segment at a time is watched, and forgotten once anything is sent
- * again (Karn). */
+ * the echo says which copy it means.  Without, one segment at a time is watched; once anything is sent again its
+ * acknowledgement may have waited for that, and counts no more (Karn), but its own report does (SACK). */
 #include "dataplane/tcp/tcp_send.h"
 
 #define GRANULARITY_MS 1u
@@ -30,14 +30,27 @@ void rto_sample(struct tcp *t, struct tcp_conn *c, uint32_t ms)
     c->rto = bounded(t, c->srtt8 / 8 + (c->rttvar4 > GRANULARITY_MS ? c->rttvar4 : GRANULARITY_MS));
 }
 
-void rto_sent(struct tcp *t, struct tcp_conn *c, uint32_t end, bool again)
+static void forget(struct tcp_conn *c)
+{
+    c->flags &= ~(uint32_t)(CF_RTT | CF_RTT_SACK);
+}
+
+static void repeated(struct tcp_conn *c, uint32_t seq, uint32_t end)
+{
+    if (!(c->flags & CF_SACK) || (seq_lt(seq, c->rtt_seq) && seq_geq(end, c->rtt_seq)))
+        forget(c);
+    else if (c->flags & CF_RTT)
+        c->flags |= CF_RTT_SACK;
+}
+
+void rto_sent(struct tcp *t, struct tcp_conn *c, uint32_t seq, uint32_t end)
 {
     if (c->flags & CF_TS)
         return;
-    if (again) {
-        c->flags &= ~(uint32_t)CF_RTT;
+    if (seq_lt(seq, c->snd_max)) {
+        repeated(c, seq, end);
     } else if (!(c->flags & CF_RTT)) {
-        c->flags |= CF_RTT;
+        c->flags = (c->flags & ~(uint32_t)CF_RTT_SACK) | CF_RTT;
         c->rtt_seq = end;
         c->rtt_at = t->now_ms;
     }
@@ -47,14 +60,24 @@ void rto_acked(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
 {
     if (c->flags & CF_TS) {
         uint32_t ms = t->now_ms + c->ts_offset - s->ts_ecr;
-        if (!s->has_ts || seq_leq(s->ack, c->rtt_seq) || (int32_t)ms < 0)
+        bool early = seq_leq(s->ack, c->rtt_seq) && c->rtx_n == 0; /* backed off: the first measure counts */
+        if (!s->has_ts || early || (int32_t)ms < 0)
             return;
         rto_sample(t, c, ms);
         c->rtt_seq = c->snd_max;
     } else if (c->flags & CF_RTT && seq_geq(s->ack, c->rtt_seq)) {
-        rto_sample(t, c, t->now_ms - c->rtt_at);
-        c->flags &= ~(uint32_t)CF_RTT;
+        if (!(c->flags & CF_RTT_SACK))
+            rto_sample(t, c, t->now_ms - c->rtt_at);
+        forget(c);
     }
+}
+
+void rto_reported(struct tcp *t, struct tcp_conn *c)
+{
+    if (!(c->flags & CF_RTT) || !sb_has(t, c, c->rtt_seq - 1))
+        return;
+    rto_sample(t, c, t->now_ms - c->rtt_at);
+    forget(c);
 }
 
 void rto_back_off(const struct tcp *t, struct tcp_conn *c)

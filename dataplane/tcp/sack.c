@@ -101,6 +101,15 @@ uint32_t sb_below(const struct tcp *t, const struct tcp_conn *c, uint32_t seq)
     return n;
 }
 
+bool sb_has(const struct tcp *t, const struct tcp_conn *c, uint32_t seq)
+{
+    const struct sb *b = sb_of(t, c);
+    for (uint32_t i = 0; b && i < b->n; i++)
+        if (seq_leq(b->v[i].start, seq) && seq_lt(seq, b->v[i].end))
+            return true;
+    return false;
+}
+
 /* The holes in ascending order; each is judged by what was reported behind it (RFC 6675 4, IsLost). */
 struct hole {
     struct tcp_range at;

@@ -52,17 +52,18 @@ enum {                      /* tcp_conn.flags */
        CF_ACK_LATER = 64,   /* ... with delack; at once when delack_n is 2 or more */
        CF_FIN_QUEUED = 128, /* FIN follows the last byte of txq */
        CF_FIN_SENT = 256,
-       CF_FIN_IN = 512,     /* the peer's FIN was taken in order; counted in rcv_nxt */
-       CF_RTT = 1024,       /* a round trip is being measured (without timestamps): rtt_seq, rtt_at */
-       CF_RECOVERY = 2048,  /* in fast recovery until recover */
-       CF_RTO = 4096,       /* in recovery by timeout until recover */
-       CF_PERSIST = 8192,   /* rtx_at is the persist timer's */
-       CF_DISCARD = 16384,  /* after tcp_close: bytes are thrown away */
-       CF_WSCALE = 32768,   /* window scaling agreed */
-       CF_SYN_IN = 1 << 16, /* SYN-SENT: the peer's SYN is here, ours not acknowledged (RFC 9293's SYN-RECEIVED) */
-       CF_MTU = 1 << 17,    /* the path narrowed: segments are cut again at the flush */
-       CF_RTX = 1 << 18,    /* the segment at snd_una is sent again at the flush */
-       CF_LIMITED = 1 << 19 /* the congestion window, not what there is to say, ended the last flush */
+       CF_FIN_IN = 512,       /* the peer's FIN was taken in order; counted in rcv_nxt */
+       CF_RTT = 1024,         /* a round trip is being measured (without timestamps): rtt_seq, rtt_at */
+       CF_RECOVERY = 2048,    /* in fast recovery until recover */
+       CF_RTO = 4096,         /* in recovery by timeout until recover */
+       CF_PERSIST = 8192,     /* rtx_at is the persist timer's */
+       CF_DISCARD = 16384,    /* after tcp_close: bytes are thrown away */
+       CF_WSCALE = 32768,     /* window scaling agreed */
+       CF_SYN_IN = 1 << 16,   /* SYN-SENT: the peer's SYN is here, ours not acknowledged (RFC 9293's SYN-RECEIVED) */
+       CF_MTU = 1 << 17,      /* the path narrowed: segments are cut again at the flush */
+       CF_RTX = 1 << 18,      /* the segment at snd_una is sent again at the flush */
+       CF_RTT_SACK = 1 << 20, /* with CF_RTT: only a report of it is a measure, for something before it was repeated */
+       CF_LIMITED = 1 << 19   /* the congestion window, not what there is to say, ended the last flush */
 };
 
 enum { /* tcp_conn.on: lists it is on */

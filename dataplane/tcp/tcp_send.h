@@ -56,6 +56,7 @@ void sb_trim(struct tcp *t, struct tcp_conn *c);
 void sb_drop(struct tcp *t, struct tcp_conn *c);
 /* Bytes reported below seq. */
 uint32_t sb_below(const struct tcp *t, const struct tcp_conn *c, uint32_t seq);
+bool sb_has(const struct tcp *t, const struct tcp_conn *c, uint32_t seq);
 /* In recovery: bytes that are neither reported nor lost, and those sent again (RFC 6675 4, SetPipe). */
 uint32_t sb_pipe(const struct tcp *t, const struct tcp_conn *c);
 /* The first byte missing is lost: enough was reported beyond it (RFC 6675 4, IsLost). */
@@ -81,10 +82,12 @@ void cong_timeout(struct tcp *t, struct tcp_conn *c);
 void cong_restart(struct tcp *t, struct tcp_conn *c);
 
 /* ---- rto.c */
-/* A piece up to `end` leaves; again: Karn. */
-void rto_sent(struct tcp *t, struct tcp_conn *c, uint32_t end, bool again);
+/* [seq, end) leaves; snd_max is as it was before. */
+void rto_sent(struct tcp *t, struct tcp_conn *c, uint32_t seq, uint32_t end);
 /* s acknowledges something new. */
 void rto_acked(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s);
+/* The scoreboard has something new. */
+void rto_reported(struct tcp *t, struct tcp_conn *c);
 /* Doubled, up to rto_max_ms. */
 void rto_back_off(const struct tcp *t, struct tcp_conn *c);
 /* Until probe rtx_n + 1 of a shut window. */
