@@ -56,15 +56,29 @@ void rto_sent(struct tcp *t, struct tcp_conn *c, uint32_t seq, uint32_t end)
     }
 }
 
+/* After a timeout the echo must be that of the repetition: an older one comes also when the first copy arrived, its
+ * acknowledgement was lost, and the repetition was refused as a duplicate (RFC 7323 5.3, R2): it measures the timeout.
+ */
+static bool echo_counts(const struct tcp_conn *c, const struct tcp_seg *s)
+{
+    if (c->rtx_n > 0)
+        return seq_geq(s->ts_ecr, c->sent_at + c->ts_offset);
+    return seq_gt(s->ack, c->rtt_seq);
+}
+
+static void echo_acked(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
+{
+    uint32_t ms = t->now_ms + c->ts_offset - s->ts_ecr;
+    if (!s->has_ts || (int32_t)ms < 0 || !echo_counts(c, s))
+        return;
+    rto_sample(t, c, ms);
+    c->rtt_seq = c->snd_max;
+}
+
 void rto_acked(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
 {
     if (c->flags & CF_TS) {
-        uint32_t ms = t->now_ms + c->ts_offset - s->ts_ecr;
-        bool early = seq_leq(s->ack, c->rtt_seq) && c->rtx_n == 0; /* backed off: the first measure counts */
-        if (!s->has_ts || early || (int32_t)ms < 0)
-            return;
-        rto_sample(t, c, ms);
-        c->rtt_seq = c->snd_max;
+        echo_acked(t, c, s);
     } else if (c->flags & CF_RTT && seq_geq(s->ack, c->rtt_seq)) {
         if (!(c->flags & CF_RTT_SACK))
             rto_sample(t, c, t->now_ms - c->rtt_at);
