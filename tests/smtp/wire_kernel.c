@@ -1,5 +1,6 @@
 /* wire_kernel.c - kernel sockets: a worker of the kernel transport, turned by hand, and a client on loopback. */
 #include "tests/smtp/fake.h"
+#include "tests/smtp/wire_app.h"
 
 /* Its turn is what run() repeats in a thread of its own. */
 #include "dataplane/net/kernel.c" // NOLINT(bugprone-suspicious-include)
@@ -12,53 +13,17 @@
 static struct {
     struct kernel *k;
     int port;
-    struct fake *now; /* whose client is next */
-    int fd;           /* the client's; -1: none */
+    int fd; /* the client's; -1: none */
 } line = {.fd = -1};
 
 /* ---- the server */
-
-static void *app_accept(void *app, struct conn *c, const struct sockaddr_storage *peer,
-                        const struct sockaddr_storage *local)
-{
-    struct fake *f = line.now;
-    (void)app;
-    assert(f && peer->ss_family == local->ss_family);
-    f->at = c;
-    fake_accepted_conn(f);
-    return f;
-}
-
-static size_t app_receive(void *session, struct slice in)
-{
-    return fake_receive(session, in);
-}
-
-static void app_timer(void *session)
-{
-    (void)session; /* the scenarios' time is not the transport's */
-}
-
-static bool app_ended(void *session)
-{
-    return fake_waits(session);
-}
-
-static void app_closed(void *session, enum conn_end how)
-{
-    struct fake *f = session;
-    (void)how;
-    f->at = NULL;
-    fake_closed_conn(f);
-}
 
 static int server_open(enum net_engine engine, char *why_r)
 {
     int fds[KERNEL_LISTEN_MAX];
     struct transport *t;
     struct kernel_config cfg = kernel_config_default;
-    const struct transport_app app = {
-        .accept = app_accept, .receive = app_receive, .timer = app_timer, .ended = app_ended, .closed = app_closed};
+    const struct transport_app app = wire_app();
     int n = net_listen("127.0.0.1:0", fds, KERNEL_LISTEN_MAX, why_r);
     if (n < 0)
         return n;
@@ -114,7 +79,7 @@ static void kernel_wire_connect(struct fake *f)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)line.port)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    line.now = f;
+    wire_app_serve(f);
     line.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(line.fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* pieces travel apart, and at once */
     if (line.fd < 0 || connect(line.fd, (struct sockaddr *)&to, sizeof to) != 0)
@@ -169,31 +134,13 @@ static void kernel_wire_cut(struct fake *f)
     client_close();
 }
 
-/* ---- the session */
-
-static void kernel_wire_say(struct fake *f, struct slice bytes)
-{
-    conn_send(f->at, bytes);
-}
-
-static void kernel_wire_resume(struct fake *f)
-{
-    conn_resume(f->at);
-}
-
-static void kernel_wire_hang_up(struct fake *f)
-{
-    conn_close(f->at);
-}
-
 static void kernel_wire_end(struct fake *f)
 {
-    if (f->open && f->at)
-        conn_abort(f->at);
+    wire_app_abort(f);
     client_close();
     while (f->open || line.k->conns || line.k->gone_n > 0)
         server_turn();
-    line.now = NULL;
+    wire_app_serve(NULL);
 }
 
 const struct wire wire_uring = {.name = "io_uring",
@@ -202,9 +149,9 @@ const struct wire wire_uring = {.name = "io_uring",
                                 .connect = kernel_wire_connect,
                                 .send = kernel_wire_send,
                                 .cut = kernel_wire_cut,
-                                .say = kernel_wire_say,
-                                .resume = kernel_wire_resume,
-                                .hang_up = kernel_wire_hang_up,
+                                .say = wire_app_say,
+                                .resume = wire_app_resume,
+                                .hang_up = wire_app_hang_up,
                                 .turn = kernel_wire_turn,
                                 .end = kernel_wire_end};
 
@@ -214,8 +161,8 @@ const struct wire wire_epoll = {.name = "epoll",
                                 .connect = kernel_wire_connect,
                                 .send = kernel_wire_send,
                                 .cut = kernel_wire_cut,
-                                .say = kernel_wire_say,
-                                .resume = kernel_wire_resume,
-                                .hang_up = kernel_wire_hang_up,
+                                .say = wire_app_say,
+                                .resume = wire_app_resume,
+                                .hang_up = wire_app_hang_up,
                                 .turn = kernel_wire_turn,
                                 .end = kernel_wire_end};

@@ -1,6 +1,7 @@
 /* wire_user.c - our own TCP on both sides: a worker of the user transport, turned by hand, and a client with a stack of
  * its own, over ports in memory. */
 #include "tests/smtp/fake.h"
+#include "tests/smtp/wire_app.h"
 
 /* Its turn is what run() repeats in a thread of its own. */
 #include "dataplane/net/user.c" // NOLINT(bugprone-suspicious-include)
@@ -13,7 +14,6 @@ static struct {
     struct port *ports[2]; /* the server's, the client's */
     struct stats stats[2];
     struct user *u;
-    struct fake *now; /* whose client is next */
     /* the client */
     void *mem;
     size_t mem_bytes;
@@ -28,40 +28,6 @@ static struct ip_addr address(int side)
 }
 
 /* ---- the server */
-
-static void *app_accept(void *app, struct conn *c, const struct sockaddr_storage *peer,
-                        const struct sockaddr_storage *local)
-{
-    struct fake *f = line.now;
-    (void)app;
-    assert(f && peer->ss_family == local->ss_family);
-    f->at = c;
-    fake_accepted_conn(f);
-    return f;
-}
-
-static size_t app_receive(void *session, struct slice in)
-{
-    return fake_receive(session, in);
-}
-
-static void app_timer(void *session)
-{
-    (void)session; /* the scenarios' time is not the transport's */
-}
-
-static bool app_ended(void *session)
-{
-    return fake_waits(session);
-}
-
-static void app_closed(void *session, enum conn_end how)
-{
-    struct fake *f = session;
-    (void)how;
-    f->at = NULL;
-    fake_closed_conn(f);
-}
 
 static void stack_config_test(struct stack_config *s, int side)
 {
@@ -78,8 +44,7 @@ static int server_open(char *why_r)
 {
     struct user_config cfg;
     struct transport *t;
-    const struct transport_app app = {
-        .accept = app_accept, .receive = app_receive, .timer = app_timer, .ended = app_ended, .closed = app_closed};
+    const struct transport_app app = wire_app();
     user_config_default(&cfg);
     cfg.queue = line.ports[0]->ops->queue(line.ports[0], 0);
     cfg.stats = &line.stats[0];
@@ -195,7 +160,7 @@ static void user_wire_close(void)
 static void user_wire_connect(struct fake *f)
 {
     struct ip_addr server = address(0);
-    line.now = f;
+    wire_app_serve(f);
     line.unsent.n = 0;
     line.conn = tcp_connect(client_tcp(), 0, 0, &server, PORT, clock_boot_us(clock_system()));
     assert(line.conn);
@@ -221,30 +186,14 @@ static void user_wire_cut(struct fake *f)
         tcp_abort(client_tcp(), line.conn);
 }
 
-static void user_wire_say(struct fake *f, struct slice bytes)
-{
-    conn_send(f->at, bytes);
-}
-
-static void user_wire_resume(struct fake *f)
-{
-    conn_resume(f->at);
-}
-
-static void user_wire_hang_up(struct fake *f)
-{
-    conn_close(f->at);
-}
-
 static void user_wire_end(struct fake *f)
 {
-    if (f->open && f->at)
-        conn_abort(f->at);
+    wire_app_abort(f);
     if (line.conn)
         tcp_abort(client_tcp(), line.conn);
     while (f->open || line.conn || stat_get(&line.stats[0], STAT_CONNS) > 0)
         user_wire_turn(f);
-    line.now = NULL;
+    wire_app_serve(NULL);
 }
 
 const struct wire wire_user = {.name = "user",
@@ -253,8 +202,8 @@ const struct wire wire_user = {.name = "user",
                                .connect = user_wire_connect,
                                .send = user_wire_send,
                                .cut = user_wire_cut,
-                               .say = user_wire_say,
-                               .resume = user_wire_resume,
-                               .hang_up = user_wire_hang_up,
+                               .say = wire_app_say,
+                               .resume = wire_app_resume,
+                               .hang_up = wire_app_hang_up,
                                .turn = user_wire_turn,
                                .end = user_wire_end};
