@@ -127,6 +127,8 @@ static void queue_settings(const struct front *f, uint32_t queue, struct user_co
     cfg_r->queue = f->port->ops->queue(f->port, queue);
     cfg_r->stats = &f->stats[queue];
     settings_ip(st, &cfg_r->stack.ip);
+    cfg_r->stack.ip.dad = st->dataplane_probe;
+    cfg_r->stack.ip.announce = true;
     guard_settings(st, &cfg_r->stack.guard);
     cfg_r->stack.tcp.pages_max = (uint32_t)(st->dataplane_memory_bytes / f->queues_n / TCP_PAGE_BYTES);
     cfg_r->stack.tcp.window_bytes = (uint32_t)st->dataplane_window_bytes;

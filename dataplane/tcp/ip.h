@@ -45,6 +45,7 @@ struct ip_config {
     bool tx_ip_sum, tx_tcp_sum;        /* the port fills in checksums */
     bool tx_vlan;                      /* the port puts tags in */
     bool dad;                          /* probe our addresses first, announce them then; true outside tests */
+    bool announce;                     /* without dad: announce them at once */
     bool quiet;                        /* another queue of the port speaks for it */
     uint8_t key[16];                   /* secret random bytes, for tables and jitter; stack_init fills it in */
 };

@@ -20,7 +20,7 @@ enum { IP_PROTO_ICMP4 = 1, IP_PROTO_TCP = 6, IP_PROTO_ICMP6 = 58 };
 
 /* One of our addresses.
  *
- *   WAIT -> PROBE -> ANNOUNCE -> READY; without ip_config.dad READY from the start
+ *   WAIT -> PROBE -> ANNOUNCE -> READY; without ip_config.dad ANNOUNCE or READY from the start
  *   WAIT, PROBE -> TAKEN   somebody else has it; after a minute WAIT again: an operator may have mended it
  * Once announced it is kept and defended: other hosts and connections rely on it (RFC 5227 2.4 (c)). */
 enum ours_state { OURS_WAIT, OURS_PROBE, OURS_ANNOUNCE, OURS_READY, OURS_TAKEN };

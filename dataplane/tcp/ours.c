@@ -43,6 +43,8 @@ static void add(struct ip *ip, const struct ip_prefix *prefix, uint64_t now_us)
     o->prefix = *prefix;
     if (ip->cfg.dad)
         ours_enter(o, OURS_WAIT, now_us + ip_draw(ip, WAIT_MAX_US));
+    else if (ip->cfg.announce)
+        ours_enter(o, OURS_ANNOUNCE, now_us);
     else
         ours_enter(o, OURS_READY, NO_DEADLINE);
 }

@@ -489,6 +489,24 @@ static void ipv4_probed_then_announced(void **state)
     assert_int_equal(ip_next_us(wire.ip), UINT64_MAX);
 }
 
+static void addresses_announced_without_probes(void **state)
+{
+    (void)state;
+    struct ip_config cfg = wire_config();
+    struct packet k = tcp4();
+    wire_close();
+    cfg.announce = true;
+    cfg.addrs_n = 1;
+    cfg.gateway6 = (struct ip_addr){0};
+    wire_open(&cfg);
+    assert_int_equal(wire_give(&k), 1); /* used at once */
+    wire_wait(60 * SECOND);
+    assert_int_equal(wire.n, 2);
+    assert_arp(0, 1, "192.0.2.1", "192.0.2.1");
+    assert_arp(1, 1, "192.0.2.1", "192.0.2.1");
+    assert_int_equal(ip_next_us(wire.ip), UINT64_MAX);
+}
+
 static void open_probing(uint8_t only)
 {
     struct ip_config cfg = wire_config();
@@ -782,6 +800,7 @@ int main(void)
         T(out_tagged),
         T(out_ecn),
         T(ipv4_probed_then_announced),
+        T(addresses_announced_without_probes),
         T(ipv4_taken_by_another),
         T(ipv4_defended_with_a_limit),
         T(ipv6_probed),
