@@ -280,11 +280,20 @@ static void intr_probe(struct dpdk_port *d, const struct rte_eth_conf *conf)
 
 /* ---- open, close */
 
+/* A tap's two ends have one MAC, and it is the kernel's: two stations of a link need two. */
+static void mac_get(struct dpdk_port *d)
+{
+    struct rte_ether_addr mac = {{0}};
+    rte_eth_macaddr_get(d->id, &mac);
+    memcpy(d->info.mac, mac.addr_bytes, sizeof d->info.mac);
+    if (strcmp(d->info.driver, "net_tap") == 0)
+        d->info.mac[5] ^= 1;
+}
+
 static int device_setup(struct dpdk_port *d, const struct port_dpdk_config *cfg, char *why_r)
 {
     struct rte_eth_dev_info di;
     struct rte_eth_conf conf = {0};
-    struct rte_ether_addr mac;
     int res = rte_eth_dev_info_get(d->id, &di);
     if (res < 0)
         return dpdk_fail(res, why_r, "is it in use by another process", "%s tells nothing about itself", d->info.name);
@@ -296,8 +305,7 @@ static int device_setup(struct dpdk_port *d, const struct port_dpdk_config *cfg,
     device_offered(d, &conf);
     device_listen(d);
     intr_probe(d, &conf);
-    rte_eth_macaddr_get(d->id, &mac);
-    memcpy(d->info.mac, mac.addr_bytes, sizeof d->info.mac);
+    mac_get(d);
     d->info.queues = cfg->queues;
     d->info.rx_queues = d->nb_rx;
     d->info.tx_queues = d->nb_tx;

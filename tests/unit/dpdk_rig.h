@@ -55,7 +55,7 @@ static inline bool rig_namespace(void)
 
 /* ---- devices */
 
-enum { RIG_ARGS_MAX = 32, RIG_RINGS = 9, RIG_NULLS = 2, RIG_TAPS = 3, RIG_VETHS = 5 };
+enum { RIG_ARGS_MAX = 32, RIG_RINGS = 9, RIG_NULLS = 2, RIG_TAPS = 4, RIG_VETHS = 5 };
 
 static const char *rig_args[RIG_ARGS_MAX];
 static uint32_t rig_args_n;

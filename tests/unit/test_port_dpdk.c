@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 
 enum { FLOWS = 50, WORKERS = 3 };
 
@@ -508,6 +509,21 @@ static void assert_sums(struct port_queue *q, int raw, const struct rig_frame *w
     rig_free(q, f, 1);
 }
 
+static void a_tap_is_a_station_of_its_own(void **state)
+{
+    struct ifreq r = {.ifr_name = "sattap3"};
+    (void)state;
+    rig_need_root();
+    rig_open(&here, "net_tap3", 1);
+    struct port_info info = rig_info(&here);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    assert_int_equal(ioctl(fd, SIOCGIFHWADDR, &r), 0);
+    assert_memory_not_equal(info.mac, r.ifr_hwaddr.sa_data, 6);
+    assert_int_equal(info.mac[0] & 1, 0);
+    close(fd);
+    rig_close(&here);
+}
+
 static void sums_are_verified_by_the_device(void **state)
 {
     uint32_t l4;
@@ -616,6 +632,7 @@ int main(void)
         cmocka_unit_test(a_tap_wakes_every_sleeper),
         cmocka_unit_test(a_veth_carries_frames_both_ways),
         cmocka_unit_test(tags_are_taken_off_and_put_in),
+        cmocka_unit_test(a_tap_is_a_station_of_its_own),
         cmocka_unit_test(sums_are_verified_by_the_device),
         cmocka_unit_test(sums_are_made_by_the_device),
         cmocka_unit_test(an_mtu_is_told_to_the_device_or_refused),
