@@ -51,8 +51,8 @@ def private():
 
 
 def addresses(interface, prefix4=24, prefix6=64):
-    sh("ip addr add %s/%d dev %s && ip -6 addr add %s/%d dev %s nodad && ip link set %s up" %
-       (HERE4, prefix4, interface, HERE6, prefix6, interface, interface))
+    sh("ip link set %s up && ip addr add %s/%d dev %s && ip -6 addr add %s/%d dev %s nodad" %
+       (interface, HERE4, prefix4, interface, HERE6, prefix6, interface))
 
 
 def sums_made(interface, made=True):
@@ -76,6 +76,8 @@ def veth(house, here="c0", there="s0", space=None):
     space = space or Namespace(house, "front")
     sh("ip link add %s type veth peer name %s netns %s" % (here, there, space.name))
     house.ends.append(lambda: sh("ip link del " + here, check=False))
+    # the kernel must have no part in it: its link-local address would be made of the same MAC as ours
+    sh("ip netns exec %s sysctl -q -w net.ipv6.conf.%s.disable_ipv6=1" % (space.name, there))
     sh("ip -n %s link set %s up" % (space.name, there))
     sums_made(here)
     addresses(here)
