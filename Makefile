@@ -77,11 +77,11 @@ $(BUILD)/bin/satchelctl: $(BUILD)/ctl/satchelctl.o $(LIB)
 # bench/gen.c -> satchel-gen, bench/sink.c -> satchel-sink: each a program of one file beside the library
 $(BUILD)/bin/satchel-%: $(BUILD)/bench/%.o $(LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(LIB) -o $@ $(LIBS)
 
 # One program a unit test; a test may include the .c it looks into
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(LIB) -o $@ -lcmocka $(LIBS)
 
 .PHONY: unit
 unit: $(UNIT)
@@ -132,7 +132,7 @@ test-programs: all unit $(CHECK_PROGRAMS) $(TEST_PROGRAMS)
 
 # Programs with several threads; the others have nothing to race.
 TSAN_TESTS := test_spool test_transport test_relay test_domains test_admin test_mailbox test_storage test_gate test_recipients test_shared \
-    test_link test_index test_coord_http
+    test_link test_index test_coord_http test_wire
 
 comma := ,
 empty :=
@@ -180,6 +180,8 @@ help:
 	@echo "make check      the tests that take seconds"
 	@echo "make bench      Satchel and Postfix in pairs on this machine (QUICK=1: two minutes)"
 	@echo "make bench-cluster  three nodes on this machine: copies, adoption, drain, repair (QUICK=1: two minutes)"
+	@echo "make bench-dpdk the DPDK front-end beside kernel sockets, under the same load (QUICK=1: two minutes)"
+	@echo "make soak-conns a million connections at rest on the DPDK front-end (CONNS=1000000 SECONDS=60)"
 	@echo "make soak       both simulators over many more seeds (SEEDS=1..100000)"
 	@echo "make mutations  breaks promises on purpose and shows that the simulators notice"
 	@echo "make cluster-full  clusters of real processes and etcd: all that can go wrong, with large numbers"

@@ -14,7 +14,7 @@
  *     --run NAME       first half of the tokens, letters and digits (a random one)
  *     --no-pipelining  one command at a time; else MAIL, RCPT and DATA go in one write
  *     --deep           the next MAIL, RCPT and DATA ride behind the final dot
- *     --rate N         messages a second, evenly spaced, all threads together
+ *     --rate N         messages (--refused: connections) a second, evenly spaced, all threads together
  *     --retry          connect again, whatever happens, until the end
  *     --ledger FILE    what was sent and what was acknowledged (bench/lib/lines.h)
  *     -t N             threads (1); each has connections, messages and a run name ("RUNt1") of its own
@@ -22,8 +22,15 @@
  *     --idle N         open N sessions, say EHLO and hold them until stdin ends; -T bounds that too.  A line
  *                      "noop SECONDS" on stdin: all say NOOP in turn for so long
  *
+ *     --refused N      N connections that the server does not want, -c at a time: each ends when the server ends it
+ *     --give-up MS     ... or when nothing was heard for so long; 0: at once, so that each is one SYN (1000)
+ *
+ *   satchel-gen [options] --dpdk ARGS --address NET HOST:PORT      by our own TCP over a DPDK port (bench/lib/dpdk.h)
+ *
  * Latency is from the moment the final dot was handed to the kernel to the moment its 250 was read. */
+#include "bench/lib/dpdk.h"
 #include "bench/lib/load.h"
+#include "bench/lib/wire_user.h"
 #include <err.h>
 #include <getopt.h>
 #include <pthread.h>
@@ -33,6 +40,7 @@
 #include <sys/random.h>
 
 #define THREADS_MAX 16
+#define CONNS_MAX   1100000u /* of our own TCP; memory is taken as they come */
 
 struct gen {
     struct load_spec spec;
@@ -41,6 +49,9 @@ struct gen {
     char run[THREADS_MAX][40];
     struct load_spec part[THREADS_MAX];
     struct sock_addr target;
+    struct dpdk_options dpdk;
+    struct port *port; /* DPDK */
+    struct refuse_spec refuse;
     struct load_result *result; /* one a thread; the sum is in the first */
 };
 
@@ -52,7 +63,49 @@ static struct gen g = {
              .deadline_us = 600 * 1000000ull,
              .mint = {.domains = 1, .recipients = 1, .size_bytes = 4096, .sender = "gen@gen.test"}},
     .threads = 1,
+    .refuse = {.give_up_us = 1000000},
 };
+
+/* ---- what carries it */
+
+static struct ip_addr target_addr(uint16_t *port_r)
+{
+    const struct sockaddr_in *in = (const struct sockaddr_in *)&g.target.sa;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&g.target.sa;
+    struct ip_addr a = ip_addr_of4(in->sin_addr.s_addr);
+    if (in->sin_family == AF_INET6)
+        memcpy(a.b, &in6->sin6_addr, sizeof a.b);
+    *port_r = be16toh(in->sin_family == AF_INET6 ? in6->sin6_port : in->sin_port);
+    return a;
+}
+
+static struct wire *wire_dpdk_open(void)
+{
+    char why[256];
+    struct wire_user_config cfg = {.addrs_n = g.dpdk.addrs_n, .gateway = g.dpdk.gateway, .conns_max = CONNS_MAX};
+    g.port = dpdk_open(&g.dpdk);
+    cfg.queue = g.port->ops->queue(g.port, 0);
+    memcpy(cfg.addrs, g.dpdk.addrs, sizeof cfg.addrs);
+    cfg.target = target_addr(&cfg.target_port);
+    struct wire *w = wire_user_open(&cfg, why);
+    if (!w)
+        errx(2, "%s", why);
+    return w;
+}
+
+static struct wire *wire_open(void)
+{
+    return g.dpdk.on ? wire_dpdk_open() : wire_kernel_open(&g.target);
+}
+
+static void wire_end(struct wire **w)
+{
+    wire_destroy(w);
+    if (g.port)
+        g.port->ops->close(&g.port);
+}
+
+/* ---- threads */
 
 static uint64_t share(uint64_t total, unsigned i)
 {
@@ -76,9 +129,9 @@ static void divide(unsigned i)
 static void *thread_main(void *arg)
 {
     size_t i = (size_t)arg;
-    struct wire *wire = wire_kernel_open(&g.target);
+    struct wire *wire = wire_open();
     load_run(&g.part[i], wire, &g.result[i]);
-    wire_destroy(&wire);
+    wire_end(&wire);
     return NULL;
 }
 
@@ -175,7 +228,8 @@ static void usage(int status)
         "usage: satchel-gen [-c CONNECTIONS] [-n MESSAGES] [-d SECONDS] [-T SECONDS] [-m PER_SESSION] [-s BYTES]\n"
         "                   [-r RECIPIENTS] [-t THREADS] [--domains N | --domain NAME] [--from ADDRESS] [--run NAME]\n"
         "                   [--no-pipelining] [--deep] [--rate N] [--retry] [--ledger FILE] [--json] [--idle N]\n"
-        "                   HOST:PORT\n");
+        "                   [--refused N [--give-up MS]] HOST:PORT\n"
+        "       satchel-gen [options] --dpdk ARGS --address NET[xN] ADDRESS:PORT\n" DPDK_USAGE);
     exit(status);
 }
 
@@ -200,7 +254,9 @@ enum {
     OPT_RETRY,
     OPT_LEDGER,
     OPT_JSON,
-    OPT_IDLE
+    OPT_IDLE,
+    OPT_REFUSED,
+    OPT_GIVE_UP
 };
 
 static const struct option options[] = {
@@ -215,6 +271,9 @@ static const struct option options[] = {
     {"ledger", 1, NULL, OPT_LEDGER},
     {"json", 0, NULL, OPT_JSON},
     {"idle", 1, NULL, OPT_IDLE},
+    {"refused", 1, NULL, OPT_REFUSED},
+    {"give-up", 1, NULL, OPT_GIVE_UP},
+    DPDK_OPTIONS,
     {"help", 0, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -256,8 +315,16 @@ static void option_long(int o)
     case OPT_IDLE:
         g.idle = (unsigned)number("--idle", 1, 1000000);
         break;
+    case OPT_REFUSED:
+        g.refuse.n = number("--refused", 1, UINT64_MAX - 1);
+        break;
+    case OPT_GIVE_UP:
+        g.refuse.give_up_us = number("--give-up", 0, 1000000) * 1000;
+        break;
     default:
-        usage(o == 'h' ? 0 : 2);
+        if (o < DPDK_OPT)
+            usage(o == 'h' ? 0 : 2);
+        dpdk_option(&g.dpdk, o, optarg);
     }
 }
 
@@ -308,12 +375,28 @@ static void name_run(void)
 
 static int idle(void)
 {
-    struct wire *wire = wire_kernel_open(&g.target);
-    if (sock_raise_files() < g.idle + 64)
+    struct wire *wire = wire_open();
+    if (!g.dpdk.on && sock_raise_files() < g.idle + 64)
         warnx("the limit of open files is below %u", g.idle + 64);
     int rc = load_idle(wire, g.idle, g.spec.deadline_us);
-    wire_destroy(&wire);
+    wire_end(&wire);
     return rc;
+}
+
+static int refused(void)
+{
+    struct wire *wire = wire_open();
+    g.refuse.at_once = g.spec.connections;
+    g.refuse.rate = g.spec.rate;
+    uint64_t begin = sock_now_us();
+    struct refuse_counts c = load_refuse(wire, &g.refuse, g.spec.deadline_us);
+    printf("{\"tried\": %lu, \"ended\": %lu, \"turned_away\": %lu, \"greeted\": %lu, \"silent\": %lu, \"failed\": %lu, "
+           "\"seconds\": %.3f, \"cpu_us\": %lu}\n",
+           c.tried, c.ended, c.turned_away, c.greeted, c.silent, c.failed, (double)(sock_now_us() - begin) / 1e6,
+           sock_cpu_us());
+    fflush(stdout);
+    wire_end(&wire);
+    return c.ended + c.silent == g.refuse.n ? 0 : 1;
 }
 
 int main(int argc, char **argv)
@@ -321,7 +404,7 @@ int main(int argc, char **argv)
     int o;
     while ((o = getopt_long(argc, argv, "hc:n:d:T:m:s:r:t:", options, NULL)) != -1)
         option(o);
-    if (optind != argc - 1 || g.spec.connections < g.threads)
+    if (optind != argc - 1 || g.spec.connections < g.threads || (g.dpdk.on && g.threads > 1))
         usage(2);
     signal(SIGPIPE, SIG_IGN);
     name_run();
@@ -329,6 +412,8 @@ int main(int argc, char **argv)
     g.target = sock_parse(argv[optind]);
     if (g.idle)
         return idle();
+    if (g.refuse.n)
+        return refused();
     run_threads();
     if (g.json)
         print_json(&g.result[0]);

@@ -1,19 +1,12 @@
-/* idle.c - many sessions that say EHLO and then nothing, or NOOP in turn (load_idle of load.h). */
-#include "bench/lib/load.h"
+/* idle.c - many sessions at rest (idle.h). */
+#include "bench/lib/idle.h"
 #include <err.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define EVENTS    256
-#define AT_ONCE   64  /* connections under way at a time: a listener's backlog is finite */
-#define NOOPS     128 /* and NOOPs */
-#define GLANCE_US 100000
+#define EVENTS      256
+#define AT_ONCE     64     /* connections under way at a time: a listener's backlog is finite */
+#define NOOPS       128    /* and NOOPs */
+#define PATIENCE_US 100000 /* with one that does not end */
 
 enum idler_state { IDLER_NEW, IDLER_GREETED, IDLER_STANDS, IDLER_ASKED, IDLER_GONE };
 
@@ -25,13 +18,8 @@ struct idler {
 struct idle {
     struct wire *wire;
     struct idler *all;
-    unsigned n, begun, standing, failed, lost;
-    unsigned asked, next; /* NOOPs under way; whose turn it is */
-    uint64_t answered;
-    int signals;
-    bool hears; /* stdin is somebody */
-    bool stop;
-    double noop_s; /* asked for on stdin */
+    unsigned n, begun, next; /* next: whose turn to say NOOP it is */
+    struct idle_counts is;
 };
 
 static void idler_connect(struct idle *d)
@@ -40,15 +28,15 @@ static void idler_connect(struct idle *d)
     if (wire_connect(d->wire, &i->wc) == 0)
         return;
     i->state = IDLER_GONE;
-    d->failed++;
+    d->is.failed++;
 }
 
 static void idler_gone(struct idle *d, struct idler *i)
 {
     wire_close(d->wire, &i->wc);
-    d->lost += i->state >= IDLER_STANDS;
-    d->failed += i->state < IDLER_STANDS;
-    d->asked -= i->state == IDLER_ASKED;
+    d->is.lost += i->state >= IDLER_STANDS;
+    d->is.failed += i->state < IDLER_STANDS;
+    d->is.asked -= i->state == IDLER_ASKED;
     i->state = IDLER_GONE;
 }
 
@@ -61,12 +49,12 @@ static void idler_heard(struct idle *d, struct idler *i)
         break;
     case IDLER_GREETED:
         i->state = IDLER_STANDS;
-        d->standing++;
+        d->is.standing++;
         break;
     case IDLER_ASKED:
         i->state = IDLER_STANDS;
-        d->asked--;
-        d->answered++;
+        d->is.asked--;
+        d->is.answered++;
         break;
     default:
         break;
@@ -85,45 +73,6 @@ static void idler_read(struct idle *d, struct idler *i)
         idler_heard(d, i);
 }
 
-/* ---- who may end it, or ask for NOOPs */
-
-static void idle_listen(struct idle *d)
-{
-    sigset_t set;
-    struct stat st;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    d->signals = signalfd(-1, &set, SFD_CLOEXEC);
-    d->hears = isatty(0) || (fstat(0, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)));
-}
-
-static void idle_told(struct idle *d)
-{
-    char buf[256];
-    ssize_t n = read(0, buf, sizeof buf - 1);
-    if (n <= 0) {
-        d->stop = true;
-        return;
-    }
-    buf[n] = 0;
-    if (sscanf(buf, "noop %lf", &d->noop_s) != 1)
-        d->noop_s = 0;
-}
-
-static void idle_glance(struct idle *d)
-{
-    struct pollfd p[2] = {{.fd = d->signals, .events = POLLIN}, {.fd = d->hears ? 0 : -1, .events = POLLIN}};
-    if (poll(p, 2, 0) <= 0)
-        return;
-    d->stop |= p[0].revents != 0;
-    if (p[1].revents)
-        idle_told(d);
-}
-
-/* ---- turns */
-
 static void turn(struct idle *d, uint64_t until_us)
 {
     struct wire_event ev[EVENTS];
@@ -133,76 +82,69 @@ static void turn(struct idle *d, uint64_t until_us)
             idler_read(d, (struct idler *)ev[i].c);
 }
 
-static void open_all(struct idle *d, uint64_t end_us)
+static unsigned settled(const struct idle *d)
 {
-    uint64_t now, glance = 0;
-    while (!d->stop && d->standing + d->failed < d->n && (now = sock_now_us()) < end_us) {
-        while (d->begun < d->n && d->begun - d->standing - d->failed < AT_ONCE)
-            idler_connect(d);
-        turn(d, now + GLANCE_US);
-        if (now < glance)
-            continue;
-        idle_glance(d);
-        glance = now + GLANCE_US;
-    }
+    return d->is.standing + d->is.failed;
+}
+
+struct idle *idle_open(struct wire *wire, unsigned n)
+{
+    struct idle *d = calloc(1, sizeof *d);
+    if (!d || !(d->all = calloc(n, sizeof *d->all)))
+        err(1, "idle");
+    d->wire = wire;
+    d->n = n;
+    return d;
+}
+
+bool idle_turn(struct idle *d, uint64_t until_us)
+{
+    while (d->begun < d->n && d->begun - settled(d) < AT_ONCE)
+        idler_connect(d);
+    turn(d, until_us);
+    return settled(d) < d->n;
 }
 
 static void ask_some(struct idle *d)
 {
-    for (unsigned tried = 0; d->asked < NOOPS && tried < d->n; tried++) {
+    for (unsigned tried = 0; d->is.asked < NOOPS && tried < d->n; tried++) {
         struct idler *i = &d->all[d->next];
         d->next = d->next + 1 < d->n ? d->next + 1 : 0;
         if (i->state != IDLER_STANDS)
             continue;
         i->state = IDLER_ASKED;
-        d->asked++;
+        d->is.asked++;
         wire_say(d->wire, &i->wc, SLICE_LIT("NOOP\r\n"));
     }
 }
 
-/* All in turn, some at a time: no connection's memory is warm when its packet comes. */
-static void noops(struct idle *d)
+void idle_noops(struct idle *d, uint64_t for_us)
 {
-    uint64_t begin = sock_now_us(), end = begin + (uint64_t)(d->noop_s * 1e6), now = begin;
-    uint64_t grace = end + 1000000;
-    d->answered = 0;
-    d->noop_s = 0;
-    while (now < end || (d->asked && now < grace)) {
+    uint64_t now = sock_now_us(), end = now + for_us, grace = end + 1000000;
+    while (now < end || (d->is.asked && now < grace)) {
         if (now < end)
             ask_some(d);
         turn(d, now + 1000);
         now = sock_now_us();
     }
-    printf("{\"noops\": %lu, \"unanswered\": %u, \"lost\": %u, \"seconds\": %.3f}\n", d->answered, d->asked, d->lost,
-           (double)(now - begin) / 1e6);
-    fflush(stdout);
 }
 
-static void hold(struct idle *d, uint64_t end_us)
+struct idle_counts idle_counts(const struct idle *d)
 {
-    for (uint64_t now; !d->stop && (now = sock_now_us()) < end_us;) {
-        turn(d, now + GLANCE_US);
-        idle_glance(d);
-        if (d->noop_s > 0)
-            noops(d);
+    return d->is;
+}
+
+void idle_close(struct idle **d_p)
+{
+    struct idle *d = *d_p;
+    for (unsigned i = 0; i < d->begun; i++) {
+        if (d->all[i].wc.open)
+            wire_close(d->wire, &d->all[i].wc);
+        uint64_t end = sock_now_us() + PATIENCE_US;
+        while (wire_ending(d->wire) >= AT_ONCE && sock_now_us() < end)
+            turn(d, 0);
     }
-}
-
-int load_idle(struct wire *wire, unsigned n, uint64_t deadline_us)
-{
-    struct idle d = {.wire = wire, .n = n};
-    uint64_t begin = sock_now_us();
-    d.all = calloc(n, sizeof *d.all);
-    if (!d.all)
-        err(1, "idle");
-    idle_listen(&d);
-    open_all(&d, begin + deadline_us);
-    printf("{\"idle\": %u, \"failed\": %u, \"seconds\": %.3f}\n", d.standing, d.failed,
-           (double)(sock_now_us() - begin) / 1e6);
-    fflush(stdout);
-    hold(&d, begin + deadline_us);
-    printf("{\"open\": %u, \"lost\": %u}\n", d.standing - d.lost, d.lost);
-    close(d.signals);
-    free(d.all);
-    return d.standing == n ? 0 : 1;
+    free(d->all);
+    free(d);
+    *d_p = NULL;
 }

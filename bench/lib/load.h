@@ -31,3 +31,21 @@ void load_run(const struct load_spec *spec, struct wire *wire, struct load_resul
  * were still open.  A line "noop SECONDS" on stdin makes all of them say NOOP in turn for that long, and prints
  * {"noops": answered, "unanswered": u, "lost": l, "seconds": s}.  0, or 1 when not all stood. */
 int load_idle(struct wire *wire, unsigned n, uint64_t deadline_us);
+
+/* Connections that the server does not want, some at a time: each until it is reset or closed, or nothing was heard for
+ * give_up_us.  0: a connection is begun and given up at once: one SYN each, for servers that do not answer. */
+struct refuse_spec {
+    uint64_t n;
+    unsigned at_once;
+    uint64_t give_up_us;
+    double rate; /* begun a second; 0: as fast as it goes */
+};
+struct refuse_counts {
+    uint64_t tried;
+    uint64_t ended;       /* by the server */
+    uint64_t turned_away; /* of those: after a line of 4xx or 5xx */
+    uint64_t greeted;     /* of those: let in after all */
+    uint64_t silent;      /* given up */
+    uint64_t failed;      /* could not be begun */
+};
+struct refuse_counts load_refuse(struct wire *wire, const struct refuse_spec *spec, uint64_t deadline_us);

@@ -41,6 +41,8 @@ struct wire_ops {
     /* Until something happens, or until_us (sock_now_us) has come; what was written leaves at the latest here.  Returns
      * how many events. */
     unsigned (*wait)(struct wire *w, struct wire_event *ev_r, unsigned cap, uint64_t until_us);
+    /* Connections that were closed and have not ended yet, as far as they are ours to look after. */
+    unsigned (*ending)(const struct wire *w);
     void (*destroy)(struct wire **w);
 };
 
@@ -79,6 +81,10 @@ static inline void wire_abort(struct wire *w, struct wire_conn *c)
 static inline unsigned wire_wait(struct wire *w, struct wire_event *ev_r, unsigned cap, uint64_t until_us)
 {
     return w->ops->wait(w, ev_r, cap, until_us);
+}
+static inline unsigned wire_ending(const struct wire *w)
+{
+    return w->ops->ending(w);
 }
 static inline void wire_destroy(struct wire **w)
 {

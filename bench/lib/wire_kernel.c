@@ -95,6 +95,13 @@ static unsigned kernel_wait(struct wire *w, struct wire_event *ev_r, unsigned ca
     return n < 0 ? 0 : (unsigned)n;
 }
 
+/* The kernel's. */
+static unsigned kernel_ending(const struct wire *w)
+{
+    (void)w;
+    return 0;
+}
+
 static void kernel_destroy(struct wire **w)
 {
     struct wire_kernel *k = kernel_of(*w);
@@ -110,6 +117,7 @@ static const struct wire_ops kernel_ops = {
     .close = kernel_close,
     .abort = kernel_abort,
     .wait = kernel_wait,
+    .ending = kernel_ending,
     .destroy = kernel_destroy,
 };
 
