@@ -92,6 +92,35 @@ class Meter:
         return {k: max(0, last[k] - self.first[k]) for k in last}
 
 
+class Cores:
+    """CPU of two cores of the machine, one the server's, one the generator's, by the kernel's own ticks: what the server
+    cost is all that its core did, and what the other core did in softirq, where the server's packets are received for
+    it.  The rest of that core is the generator's own."""
+    USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ = range(7)
+
+    def __init__(self, front, gen):
+        self.front, self.gen = front, gen
+
+    def read(self):
+        cores = {}
+        with open("/proc/stat") as f:
+            for line in f:
+                name, *fields = line.split()
+                if name.startswith("cpu") and name != "cpu":
+                    cores[int(name[3:])] = [int(x) for x in fields[:7]]
+        f, g = cores[self.front], cores[self.gen]
+        busy = sum(f) - f[self.IDLE] - f[self.IOWAIT]
+        return (busy + (g[self.SOFTIRQ] if self.gen != self.front else 0)) * TICK_US
+
+    def since(self, before):
+        return self.read() - before
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(c) for c in r) + " |" for r in rows])
+
+
 class Series:
     """Values of one figure over the rounds."""
 
