@@ -191,6 +191,20 @@ static void test_options_end(void **state)
     }
 }
 
+/* An option whose rest would be payload is none, however right its length is. */
+static void test_options_end_with_the_header(void **state)
+{
+    (void)state;
+    static const uint8_t cut[][4] = {{1, 1, 8, 10}, {1, 1, 2, 4},  {1, 2, 4, 5},
+                                     {1, 1, 3, 3},  {1, 1, 5, 10}, {1, 1, 1, 8}};
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        struct tcp_seg s;
+        assert_int_equal(parse(&s, TH_SYN | TH_ACK, cut[i], 4, 40), 0);
+        assert_true(!s.has_ts && s.mss == 0 && !s.has_wscale && s.sack_n == 0);
+        assert_int_equal(s.data_n, 40);
+    }
+}
+
 /* Whatever stands in the options: nothing behind the header is read as one, and it ends. */
 static void test_options_at_random(void **state)
 {
@@ -280,6 +294,7 @@ int main(void)
         cmocka_unit_test_teardown(test_options_of_a_syn_alone, teardown),
         cmocka_unit_test_teardown(test_sack_sizes, teardown),
         cmocka_unit_test_teardown(test_options_end, teardown),
+        cmocka_unit_test_teardown(test_options_end_with_the_header, teardown),
         cmocka_unit_test_teardown(test_options_at_random, teardown),
         cmocka_unit_test_teardown(test_built, teardown),
         cmocka_unit_test_teardown(test_built_sack, teardown),
