@@ -44,6 +44,7 @@ void settings_ip(const struct settings *st, struct ip_config *cfg_r)
     gateways_get(st, cfg_r);
     cfg_r->vlan = (uint16_t)st->dataplane_vlan;
     cfg_r->mtu = (uint16_t)st->dataplane_mtu;
+    cfg_r->ttl = (uint8_t)st->dataplane_ttl;
 }
 
 uint32_t settings_ports(const struct settings *st, uint16_t ports_r[DATAPLANE_PORTS_MAX])

@@ -78,7 +78,7 @@ static void echo_answer(struct ip *ip, const struct ip_packet *k, uint64_t now_u
     if (is4)
         ip4_push(ip, &f, ours, &k->src, IP_PROTO_ICMP4, 0);
     else
-        ip6_push(&f, ours, &k->src, IP_PROTO_ICMP6, 0, 64);
+        ip6_push(&f, ours, &k->src, IP_PROTO_ICMP6, 0, ip_ttl(ip));
     stat_add(ip->stats, STAT_ECHO_OUT, 1);
     ip_send(ip, &f, &k->src, k->local, now_us);
 }

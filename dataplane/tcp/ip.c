@@ -233,7 +233,7 @@ void ip_output(struct ip *ip, struct frame *f, const struct ip_route *to, uint64
     if (ip_addr_is4(src))
         ip4_push(ip, f, src, &to->dst, IP_PROTO_TCP, to->ecn);
     else
-        ip6_push(f, src, &to->dst, IP_PROTO_TCP, to->ecn, 64);
+        ip6_push(f, src, &to->dst, IP_PROTO_TCP, to->ecn, ip_ttl(ip));
     ip_send(ip, f, &to->dst, to->local, now_us);
 }
 

@@ -34,6 +34,7 @@
 struct ip_config {
     uint8_t mac[6];
     uint16_t vlan;                        /* 0: untagged frames only */
+    uint8_t ttl;                          /* TTL or hop limit of what we send (RFC 9293, MUST-49); 0: 64 */
     uint16_t mtu;                         /* of the link; 576..9216, at least 1280 with IPv6 */
     struct ip_prefix addrs[IP_ADDRS_MAX]; /* ours, with the prefix that is on the link; IPv6 link-local is made from the
                                              MAC beside these */

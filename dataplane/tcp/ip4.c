@@ -7,7 +7,6 @@
 
 #define DONT_FRAGMENT 0x4000u
 #define FRAGMENT_MASK 0x3fffu /* more fragments, offset */
-#define TTL           64u
 
 enum { OPT_END = 0, OPT_NOP = 1, OPT_LSRR = 131, OPT_SSRR = 137 };
 
@@ -75,7 +74,7 @@ void ip4_push(struct ip *ip, struct frame *f, const struct ip_addr *src, const s
     be16_put(p + 2, (uint16_t)f->n);
     be16_put(p + 4, 0);
     be16_put(p + 6, DONT_FRAGMENT);
-    p[8] = TTL;
+    p[8] = ip_ttl(ip);
     p[9] = proto;
     be16_put(p + 10, 0);
     memcpy(p + 12, &src->w[3], 4);

@@ -9,7 +9,6 @@
 
 #define EXTENSIONS_MAX       8u
 #define EXTENSIONS_BYTES_MAX 256u
-#define HOPS                 64u
 
 enum { NEXT_HOP_BY_HOP = 0, NEXT_ROUTING = 43, NEXT_FRAGMENT = 44, NEXT_DESTINATION = 60 };
 

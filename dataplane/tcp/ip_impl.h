@@ -85,6 +85,12 @@ static inline struct ip_addr ip4_addr_at(const uint8_t *p)
     return ip_addr_of4(w);
 }
 
+/* TTL or hop limit of what we send beyond the link. */
+static inline uint8_t ip_ttl(const struct ip *ip)
+{
+    return ip->cfg.ttl ? ip->cfg.ttl : 64;
+}
+
 /* ---- ip4.c, ip6.c: 0, or the STAT_DROP_* to count */
 int ip4_parse(struct ip *ip, const struct ether *e, struct frame *f, struct ip_in *in_r);
 int ip6_parse(struct ip *ip, const struct ether *e, struct frame *f, struct ip_in *in_r);

@@ -1,7 +1,7 @@
 /* config.c - what the stack is made with, by name. Times are in seconds. */
 #include "tests/pkt/config.h"
 
-enum type { NUMBER, SHORT, SWITCH, SECONDS };
+enum type { NUMBER, SHORT, BYTE, SWITCH, SECONDS };
 
 static const struct {
     const char *name;
@@ -43,6 +43,7 @@ static const struct {
     TCP("time-wait", SECONDS, time_wait_ms),
     TCP("zero-window", SECONDS, zero_window_ms),
     IP("mtu", SHORT, mtu),
+    IP("ttl", BYTE, ttl),
     IP("neighbours", NUMBER, neighbours_max),
     IP("paths", NUMBER, paths_max),
     IP("echo-rate", NUMBER, echo_per_s),
@@ -65,6 +66,9 @@ static void set(struct words *s, enum type type, void *at)
         return;
     case SHORT:
         *(uint16_t *)at = (uint16_t)words_int(s);
+        return;
+    case BYTE:
+        *(uint8_t *)at = (uint8_t)words_int(s);
         return;
     case SECONDS:
         *(uint32_t *)at = (uint32_t)(words_seconds(s) / 1000);
