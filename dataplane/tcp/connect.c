@@ -29,6 +29,16 @@ static bool choose_port(struct tcp *t, struct tcp_tuple *k)
     return false;
 }
 
+/* RFC 9293 3.9.1.1, MUST-46: neither nobody nor many. Which other addresses are broadcasts IP knows, and asks nobody
+ * for their MAC. */
+static bool can_be_peer(const struct ip_addr *a)
+{
+    static const struct ip_addr unspecified6;
+    if (!ip_addr_is4(a))
+        return a->b[0] != 0xff && !ip_addr_eq(a, &unspecified6);
+    return a->b[12] != 0 && a->b[12] < 224;
+}
+
 static void fill(struct tcp *t, struct tcp_conn *c, const struct tcp_tuple *k)
 {
     c->snd_una = c->snd_nxt = c->snd_max = tcp_isn(t, k);
@@ -43,6 +53,8 @@ struct tcp_conn *tcp_connect(struct tcp *t, uint8_t local, uint16_t port, const 
     struct tcp_tuple k = {.peer = *peer, .peer_port = peer_port, .port = port, .local = local};
     t->now_us = now_us;
     t->now_ms = (uint32_t)(now_us / 1000);
+    if (!can_be_peer(peer) || peer_port == 0)
+        return NULL;
     if (port ? !tuple_is_free(t, &k) : !choose_port(t, &k))
         return NULL;
     struct tcp_conn *c = conn_new(t, &k, TCP_SYN_SENT, ip_addr_is4(peer) ? 536 : 1220);

@@ -114,7 +114,8 @@ bool tcp_busy(const struct tcp *t);
 
 /* ---- a connection */
 
-/* Active open (the load generator's, and tests'). NULL: tables full. port 0: any. */
+/* Active open (the load generator's, and tests'). NULL: tables full, or an address that nobody can have. port 0: any.
+ */
 struct tcp_conn *tcp_connect(struct tcp *t, uint8_t local, uint16_t port, const struct ip_addr *peer,
                              uint16_t peer_port, uint64_t now_us);
 /* The longest contiguous run of unread bytes in order; empty: none. */

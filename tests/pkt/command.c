@@ -151,10 +151,14 @@ static void do_accept(struct run *r)
 static void do_connect(struct run *r)
 {
     struct world *w = r->s.w;
+    bool refused = words_take(&r->s, "refused");
     uint16_t port = words_look(&r->s) ? (uint16_t)words_int(&r->s) : 0;
     r->c->events = 0;
     r->c->conn = tcp_connect(stack_tcp(w->stack), w->local, port, &r->c->addr, r->c->port, w->now_us);
-    no_connection(r);
+    if (!refused)
+        no_connection(r);
+    else if (r->c->conn)
+        fail(w, "it was opened");
 }
 
 /* read N: these bytes, and no more, are there to be read (or were read at once). */
