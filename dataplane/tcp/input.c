@@ -44,7 +44,7 @@ static void ack_now(struct tcp *t, struct tcp_conn *c)
     conn_flush_later(t, c);
 }
 
-/* RFC 9293 3.8.6.3, MUST-58, MUST-59: within delack_ms, and for every second full segment. */
+/* RFC 9293 3.8.6.3, MUST-40, SHLD-19: within delack_ms, and for every second full segment. */
 static void ack_later(struct tcp *t, struct tcp_conn *c, uint32_t n)
 {
     if (n >= (c->mss < FULL_LEAST ? c->mss : FULL_LEAST))

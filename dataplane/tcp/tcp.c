@@ -6,7 +6,7 @@
 
 #define WINDOW_LEAST 2048u
 #define WINDOW_MOST  (1u << 20)
-#define DELACK_MOST  500u                /* RFC 9293 3.8.6.3, MUST-58 */
+#define DELACK_MOST  500u                /* RFC 9293 3.8.6.3, MUST-40 */
 #define TIME_MOST    (24u * 3600 * 1000) /* milliseconds: half the circle is 24 days */
 #define SEND_MOST    (1u << 28)
 #define INDEX_MOST   (1u << 28)

@@ -153,6 +153,9 @@ static void check_tcp(struct world *w, struct peer *c, const struct pkt *k)
         fail(w, "IPv4 without DF: the path MTU is not discovered (RFC 1191)");
     if (!c)
         return;
+    struct ip_addr us = world_host(w, HOST_US);
+    if (!ip_addr_eq(&k->src, &us)) /* MUST-45 */
+        fail(w, "sent from another address than the connection's");
     learn(w, c, k);
     options_agreed(w, c, k);
     ecn_agreed(w, c, k);
