@@ -263,12 +263,14 @@ def scenario_block_list_read_again(house):
 
 
 def scenario_early_talkers(house):
-    node = on_veth(house, {"dataplane.early_talker": "700ms"})
+    node = on_veth(house, {"dataplane.early_talker": "700ms", "dataplane.tarpit": "1s"})
     begin = time.monotonic()
     need(greeting().startswith(b"220"), "who waits is not greeted")
     need(time.monotonic() - begin > 0.6, "the greeting did not wait")
+    begin = time.monotonic()
     said = greeting(first=b"EHLO too.early\r\n")
     need(said.startswith(b"554"), "who spoke first heard %r" % said)
+    need(time.monotonic() - begin > 0.9, "and at once: without the tarpit's pause")
     need(node.counters()["smtp_early_talkers"] == 1, "not counted")
     node.settled()
     node.stop()
