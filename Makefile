@@ -109,6 +109,11 @@ demo: deps-test
 	$(Q)$(BUILD_MAKE) all
 	$(Q)scripts/demo
 
+.PHONY: demo-dpdk
+demo-dpdk: deps-test
+	$(Q)$(BUILD_MAKE) all
+	$(Q)scripts/demo-dpdk
+
 # ---- test it: tests/run.py takes NAME=COMMAND and closes with `N passed, N failed`
 unit_suites = $(foreach t,$(UNIT_SRC:tests/unit/%.c=%),$(1)$(t)=$(2)/tests/unit/$(t))
 HOUSE_SUITES := includes=tests/house/check_includes.py format=tests/house/check_format docs=tests/house/check_docs rfc9293=tests/house/check_rfc9293.py
@@ -176,6 +181,7 @@ help:
 	@echo "make run        install what is missing, build, start a node in the foreground (SMTP 127.0.0.1:2525)"
 	@echo "                NODES=3: etcd and three nodes of a cluster on loopback"
 	@echo "make demo       the whole story in a minute: primary down, mail bagged, primary back, bag drained"
+	@echo "make demo-dpdk  the same over a DPDK front-end with a TCP of its own, in network namespaces (root)"
 	@echo "make test       every test; ends in 'N passed, N failed'"
 	@echo "make check      the tests that take seconds"
 	@echo "make bench      Satchel and Postfix in pairs on this machine (QUICK=1: two minutes)"
