@@ -30,6 +30,7 @@ static inline void siphash_round(uint64_t v[4])
 static inline void siphash_word(uint64_t v[4], uint64_t w, unsigned c)
 {
     v[3] ^= w;
+#pragma GCC unroll 4
     for (unsigned i = 0; i < c; i++)
         siphash_round(v);
     v[0] ^= w;
@@ -44,10 +45,12 @@ static inline uint64_t siphash(const uint8_t key[16], const uint64_t *w, unsigne
     k[1] = le64toh(k[1]);
     uint64_t v[4] = {k[0] ^ 0x736f6d6570736575, k[1] ^ 0x646f72616e646f6d, k[0] ^ 0x6c7967656e657261,
                      k[1] ^ 0x7465646279746573};
+#pragma GCC unroll 4
     for (unsigned i = 0; i < n; i++)
         siphash_word(v, le64toh(w[i]), c);
     siphash_word(v, (uint64_t)n * 8 << 56, c);
     v[2] ^= 0xff;
+#pragma GCC unroll 4
     for (unsigned i = 0; i < d; i++)
         siphash_round(v);
     return v[0] ^ v[1] ^ v[2] ^ v[3];
