@@ -39,6 +39,7 @@ struct smtp_worker {
     struct client *free, *open;
     atomic_uint sessions;
     uint64_t arena_bytes;
+    bool slept; /* the clock was not looked at since */
     bool draining;
     uint64_t drain_until_us;
     atomic_bool shutdown, reload; /* asked for by another thread */
@@ -62,6 +63,14 @@ static void worker_now(struct smtp_worker *w)
 {
     const struct clock *c = clock_system();
     smtp_site_now(&w->site, clock_boot_us(c), clock_wall_us(c));
+    w->slept = false;
+}
+
+/* Before the first session after a sleep; else the turn before this one looked, moments ago. */
+static void worker_woke(struct smtp_worker *w)
+{
+    if (w->slept)
+        worker_now(w);
 }
 
 /* ---- the pool */
@@ -273,7 +282,7 @@ static void *on_accept(void *app, struct conn *c, const struct sockaddr_storage 
     struct smtp_worker *w = app;
     char text[INET6_ADDRSTRLEN];
     (void)local;
-    worker_now(w);
+    worker_woke(w);
     metric_add(M_SMTP_CONNECTIONS, 1);
     struct client *cl = pool_take(w, c);
     if (!cl)
@@ -289,7 +298,7 @@ static void *on_accept(void *app, struct conn *c, const struct sockaddr_storage 
 static size_t on_receive(void *session, struct slice in)
 {
     struct client *cl = session;
-    worker_now(cl->w);
+    worker_woke(cl->w);
     size_t n = smtp_session_feed(&cl->s, in);
     client_account(cl);
     return n;
@@ -299,7 +308,7 @@ static void on_timer(void *session)
 {
     struct client *cl = session;
     struct smtp_worker *w = cl->w;
-    worker_now(w);
+    worker_woke(w);
     if (w->draining && w->site.boot_us >= w->drain_until_us)
         return; /* the turn that follows ends it */
     uint64_t in_us = smtp_session_tick(&cl->s);
@@ -374,7 +383,7 @@ static void on_turn(void *app)
 {
     struct smtp_worker *w = app;
     worker_now(w);
-    if (atomic_exchange(&w->reload, false))
+    if (atomic_load(&w->reload) && atomic_exchange(&w->reload, false))
         worker_reload(w);
     w->site.intake->ops->poll(w->site.intake);
     if (!w->draining && atomic_load(&w->shutdown))
@@ -386,7 +395,8 @@ static void on_turn(void *app)
 static bool on_sleep(void *app)
 {
     struct smtp_worker *w = app;
-    return w->site.intake->ops->sleep(w->site.intake);
+    w->slept = w->site.intake->ops->sleep(w->site.intake);
+    return w->slept;
 }
 
 /* ---- the worker */
@@ -416,6 +426,7 @@ int smtp_worker_open(struct smtp_worker **w_r, const struct smtp_server_config *
         return err;
     }
     worker_reload(w);
+    w->slept = true;
     w->domains = domains;
     w->site.intake = intake;
     w->site.policy =
