@@ -13,7 +13,7 @@
  *
  * Each line on stdin is answered with one line of JSON: what was counted so far.  Ends when stdin ends, or on SIGTERM.
  */
-#include "bench/lib/front.h"
+#include "bench/lib/bare.h"
 #include "bench/lib/dpdk.h"
 #include "bench/lib/sock.h"
 #include "dataplane/net/user.h"
@@ -33,7 +33,7 @@
 #define BLOCKS_MAX 64
 
 struct server {
-    struct front front;
+    struct bare front;
     struct transport *transport;
     struct port *port; /* DPDK */
     struct stats stats;
@@ -54,7 +54,7 @@ static void open_kernel(const char *address)
     char why[NET_WHY_MAX];
     int fds[2], n = net_listen(address, fds, 2, why);
     struct kernel_config cfg = kernel_config_default;
-    struct transport_app app = front_app(&s.front);
+    struct transport_app app = bare_app(&s.front);
     if (n < 0)
         errx(1, "%s", why);
     cfg.engine = s.engine;
@@ -76,7 +76,7 @@ static void open_dpdk(const char *port)
 {
     char why[USER_WHY_MAX], *end;
     struct user_config cfg;
-    struct transport_app app = front_app(&s.front);
+    struct transport_app app = bare_app(&s.front);
     unsigned long number = strtoul(port, &end, 10);
     if (*end || number == 0 || number > 65535)
         errx(2, "%s is not a port", port);
@@ -156,9 +156,9 @@ static void say_counts(void)
     uint64_t us = sock_now_us() - s.begin_us;
     double per_us = us ? (double)(cycles_now() - s.begin_cycles) / (double)us : 0;
     printf("{\"messages\": %llu, \"bytes\": %llu, \"sessions\": %u, \"cpu_us\": %lu, \"thread_us\": %lu, "
-           "\"resident_bytes\": %lu, \"cycles_per_us\": %.3f, \"busy_us\": %.0f",
+           "\"wall_us\": %lu, \"resident_bytes\": %lu, \"cycles_per_us\": %.3f, \"busy_us\": %.0f",
            (unsigned long long)s.front.counts.messages, (unsigned long long)s.front.counts.bytes,
-           smtp_worker_sessions(s.front.smtp), sock_cpu_us(), thread_us(), resident_bytes(), per_us,
+           smtp_worker_sessions(s.front.smtp), sock_cpu_us(), thread_us(), us, resident_bytes(), per_us,
            per_us > 0 ? (double)stat_get(&s.stats, STAT_CYCLES_BUSY) / per_us : 0);
     if (s.dpdk.on) {
         printf(", \"mapped_bytes\": %zu, \"conn_bytes\": %zu, \"stats\": {", transport_user_mapped(s.transport),
@@ -287,18 +287,18 @@ int main(int argc, char **argv)
     log_level_now = LOG_LEVEL_ERROR;
     s.begin_us = sock_now_us();
     s.begin_cycles = cycles_now();
-    front_open(&s.front, s.max, s.domains);
+    bare_open(&s.front, s.max, s.domains);
     if (s.dpdk.on)
         open_dpdk(argv[optind]);
     else
         open_kernel(argv[optind]);
-    front_attach(&s.front, s.transport);
+    bare_attach(&s.front, s.transport);
     start();
     serve();
-    front_shutdown(&s.front);
+    bare_shutdown(&s.front);
     pthread_join(s.thread, NULL);
     s.transport->ops->destroy(&s.transport);
-    front_close(&s.front);
+    bare_close(&s.front);
     if (s.port)
         s.port->ops->close(&s.port);
     return 0;

@@ -51,6 +51,7 @@ struct gen {
     struct sock_addr target;
     struct dpdk_options dpdk;
     struct port *port; /* DPDK */
+    struct stats wire; /* what it counted */
     struct refuse_spec refuse;
     struct load_result *result; /* one a thread; the sum is in the first */
 };
@@ -100,6 +101,8 @@ static struct wire *wire_open(void)
 
 static void wire_end(struct wire **w)
 {
+    if (g.dpdk.on)
+        memcpy(&g.wire, wire_user_stats(*w), sizeof g.wire);
     wire_destroy(w);
     if (g.port)
         g.port->ops->close(&g.port);
@@ -189,6 +192,19 @@ static struct figures figures(const struct load_book *b)
     return f;
 }
 
+static void print_wire(void)
+{
+    const char *sep = "";
+    printf(",\n \"wire\": {");
+    for (int i = 0; i < STAT_N; i++) {
+        uint64_t n = stat_get(&g.wire, (enum stat_id)i);
+        if (n)
+            printf("%s\"%s\": %lu", sep, stat_rows[i].name, n);
+        sep = n ? ", " : sep;
+    }
+    printf("}");
+}
+
 static void print_json(const struct load_result *r)
 {
     const struct load_book *b = &r->book;
@@ -204,6 +220,8 @@ static void print_json(const struct load_result *r)
            " \"replies\": ",
            b->sessions, b->lost_sessions, r->connect_failures, r->late, r->timed_out ? "true" : "false");
     tally_print(&b->replies, stdout);
+    if (g.dpdk.on)
+        print_wire();
     printf("}\n");
 }
 

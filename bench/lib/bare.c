@@ -1,5 +1,5 @@
-/* front.c - the front-end of front.h. */
-#include "bench/lib/front.h"
+/* bare.c - the front-end of bare.h. */
+#include "bench/lib/bare.h"
 #include "dataplane/conf/domains.h"
 #include <err.h>
 #include <ftw.h>
@@ -9,7 +9,7 @@
 
 #define COMMAND_S 1800u /* held sessions say nothing for long */
 
-static void domains_fill(struct front *f, unsigned n)
+static void domains_fill(struct bare *f, unsigned n)
 {
     char why[256], name[32];
     struct domain *doms = calloc(n, sizeof *doms);
@@ -27,11 +27,11 @@ static void domains_fill(struct front *f, unsigned n)
     free(doms);
 }
 
-void front_open(struct front *f, uint32_t max_sessions, unsigned domains)
+void bare_open(struct bare *f, uint32_t max_sessions, unsigned domains)
 {
     char why[256];
     struct smtp_server_config cfg = smtp_server_config_default;
-    *f = (struct front){.dir = "/tmp/satchel-front-XXXXXX"};
+    *f = (struct bare){.dir = "/tmp/satchel-front-XXXXXX"};
     if (!mkdtemp(f->dir))
         err(1, "%s", f->dir);
     if (domains_open(&f->domains, f->dir, why) < 0)
@@ -47,18 +47,18 @@ void front_open(struct front *f, uint32_t max_sessions, unsigned domains)
         errx(1, "no worker");
 }
 
-struct transport_app front_app(struct front *f)
+struct transport_app bare_app(struct bare *f)
 {
     return smtp_worker_app(f->smtp);
 }
 
-void front_attach(struct front *f, struct transport *t)
+void bare_attach(struct bare *f, struct transport *t)
 {
     if (smtp_worker_attach(f->smtp, t) < 0)
         errx(1, "the transport does not watch the door");
 }
 
-void front_shutdown(struct front *f)
+void bare_shutdown(struct bare *f)
 {
     smtp_worker_shutdown(f->smtp);
 }
@@ -71,7 +71,7 @@ static int unlink_visit(const char *path, const struct stat *st, int type, struc
     return remove(path);
 }
 
-void front_close(struct front *f)
+void bare_close(struct bare *f)
 {
     smtp_worker_close(&f->smtp);
     f->door->ops->close(&f->door);

@@ -398,6 +398,9 @@ struct wire *wire_user_open(const struct wire_user_config *cfg, char *why_r)
     u->q = cfg->queue;
     u->port = cfg->queue->port->ops;
     u->q->stats = &u->stats;
+    if (getrandom(&u->next_pair, sizeof u->next_pair, 0) != sizeof u->next_pair)
+        err(1, "getrandom");
+    u->next_pair %= PORTS * cfg->addrs_n;
     if (stack_open(u, why_r) < 0) {
         munmap(u->mem, u->mem_bytes);
         free(u);

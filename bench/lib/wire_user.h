@@ -1,7 +1,8 @@
 /* wire_user.h - a wire over a port's queue and our own TCP: the generator beside the kernel (wire.h).
  *
  * A connection's local port and address come from a counter that goes round all of them, addresses fastest, so that a
- * pair is used again only after 64,512 connections from each address.  The queue is polled; after a while without work
+ * pair is used again only after 64,512 connections from each address; it starts anywhere, for the other side may
+remember the last run's in TIME-WAIT.  The queue is polled; after a while without work
  * it sleeps as the front-end does. */
 #pragma once
 #include "bench/lib/wire.h"

@@ -119,7 +119,8 @@ class Node:
 
     def spawn(self):
         with open(self.log, "ab") as log:
-            self.proc = self.house.start([self.house.bin("satcheld"), "-c", self.config], stdout=log, stderr=log)
+            self.proc = self.house.start(self.house.near + [self.house.bin("satcheld"), "-c", self.config],
+                                         stdout=log, stderr=log)
         return self.proc
 
     def start(self, seconds=30):
@@ -341,6 +342,7 @@ class House:
         self.short = tempfile.mkdtemp(prefix="satchel.")
         self.procs, self.ends = [], []
         self.far = []  # command in front of the programs at the far end of a wire (bench/run: taskset)
+        self.near = []  # ... in front of satcheld
 
     def bin(self, program):
         path = os.path.join(self.build, "bin", program)

@@ -1,7 +1,7 @@
 /* front_rig.h - the front-end that stores nothing in a thread, on kernel sockets over loopback or on our own TCP over a
  * pair of ports in memory, and a wire of the generator to it. */
 #pragma once
-#include "bench/lib/front.h"
+#include "bench/lib/bare.h"
 #include "bench/lib/wire_user.h"
 #include "dataplane/net/user.h"
 #include "dataplane/tcp/addr_text.h"
@@ -22,7 +22,7 @@ enum carrier { KERNEL, USER };
 
 struct front_rig {
     enum carrier carrier;
-    struct front front;
+    struct bare front;
     struct transport *transport;
     struct port *ports[2]; /* USER: the front-end's, the generator's */
     struct stats stats;    /* USER: of the front-end */
@@ -48,7 +48,7 @@ static void rig_front_user(struct front_rig *r, uint32_t max)
 {
     char why[USER_WHY_MAX];
     struct user_config cfg;
-    struct transport_app app = front_app(&r->front);
+    struct transport_app app = bare_app(&r->front);
     user_config_default(&cfg);
     assert_int_equal(port_mem_open(&r->ports[0], &r->ports[1], 1, RIG_RING), 0);
     cfg.queue = r->ports[0]->ops->queue(r->ports[0], 0);
@@ -87,7 +87,7 @@ static void rig_front_kernel(struct front_rig *r, struct sock_addr *at_r)
     char why[NET_WHY_MAX], text[32];
     int fd;
     struct kernel_config cfg = kernel_config_default;
-    struct transport_app app = front_app(&r->front);
+    struct transport_app app = bare_app(&r->front);
     assert_int_equal(net_listen("127.0.0.1:0", &fd, 1, why), 1);
     snprintf(text, sizeof text, "127.0.0.1:%d", net_listen_port(fd));
     *at_r = sock_parse(text);
@@ -102,12 +102,12 @@ static void rig_open(struct front_rig *r, enum carrier carrier, uint32_t max, ui
     struct sock_addr at;
     *r = (struct front_rig){.carrier = carrier};
     log_level_now = LOG_LEVEL_ERROR;
-    front_open(&r->front, max, 3);
+    bare_open(&r->front, max, 3);
     if (carrier == USER)
         rig_front_user(r, max);
     else
         rig_front_kernel(r, &at);
-    front_attach(&r->front, r->transport);
+    bare_attach(&r->front, r->transport);
     assert_int_equal(pthread_create(&r->thread, NULL, rig_run, r), 0);
     if (carrier == USER)
         rig_wire_user(r, max + 64, addrs);
@@ -118,11 +118,11 @@ static void rig_open(struct front_rig *r, enum carrier carrier, uint32_t max, ui
 static void rig_close(struct front_rig *r)
 {
     wire_destroy(&r->wire);
-    front_shutdown(&r->front);
+    bare_shutdown(&r->front);
     pthread_join(r->thread, NULL);
     assert_int_equal(smtp_worker_sessions(r->front.smtp), 0);
     r->transport->ops->destroy(&r->transport);
-    front_close(&r->front);
+    bare_close(&r->front);
     for (int i = 0; i < 2; i++)
         if (r->ports[i])
             r->ports[i]->ops->close(&r->ports[i]);
