@@ -1,0 +1,165 @@
+/* watch.c - what every segment must obey, seen from the wire: the window announced never shrinks, nobody sends beyond
+ * the window that he was told, and two hosts do not acknowledge each other's acknowledgements for ever.
+ *
+ * A tuple may have several greetings at a time: a SYN that was doubled draws SYN-ACKs with different numbers when
+ * cookies are out, and a port is used again.  Which ones a segment means is told by its numbers: those that it stands
+ * least behind. */
+#include "dataplane/tcp/seq.h"
+#include "tests/tcpsim/tcpsim.h"
+
+enum { FLOWS = 1024, GREETINGS = 16, ECHOES_MAX = 2000 };
+
+struct greeting {
+    uint32_t isn;
+    int wscale; /* -1: not offered */
+};
+
+/* What one host says on one tuple. */
+static struct flow {
+    bool used;
+    uint16_t sport, dport;
+    struct greeting greetings[GREETINGS];
+    unsigned greetings_n; /* ever; the last ones are kept */
+    /* Of the conversation that these two begin: */
+    const struct greeting *ours, *theirs;
+    bool edge_known, told_known;
+    uint32_t edge;   /* right edge that we announced, furthest */
+    uint32_t told;   /* right edge of the other's window that reached us, furthest */
+    bool acked;      /* the last that we sent was an acknowledgement that moved nothing */
+    uint32_t echoes; /* such ones in turn with the other's, with nothing else between */
+} flows[HOSTS][FLOWS];
+
+void watch_open(void)
+{
+    memset(flows, 0, sizeof flows);
+}
+
+static struct flow *flow_of(int from, uint16_t sport, uint16_t dport)
+{
+    for (uint32_t i = 0; i < FLOWS; i++) {
+        struct flow *f = &flows[from][i];
+        if (!f->used)
+            *f = (struct flow){.used = true, .sport = sport, .dport = dport};
+        if (f->sport == sport && f->dport == dport)
+            return f;
+    }
+    world_fail("more than %d tuples", FLOWS);
+    return &flows[from][0];
+}
+
+static void greet(struct flow *f, const struct wire_tcp *w)
+{
+    unsigned kept = f->greetings_n < GREETINGS ? f->greetings_n : GREETINGS;
+    for (unsigned i = 0; i < kept; i++)
+        if (f->greetings[i].isn == w->seq && f->greetings[i].wscale == w->wscale)
+            return;
+    f->greetings[f->greetings_n++ % GREETINGS] = (struct greeting){w->seq, w->wscale};
+}
+
+static const struct greeting *greeting_of(const struct flow *f, uint32_t seq)
+{
+    unsigned kept = f->greetings_n < GREETINGS ? f->greetings_n : GREETINGS;
+    const struct greeting *best = NULL;
+    for (unsigned i = 0; i < kept; i++)
+        if (!best || seq - f->greetings[i].isn < seq - best->isn)
+            best = &f->greetings[i];
+    return best;
+}
+
+/* The conversation that a segment from `f` to `back` belongs to; false: one of them has not greeted. */
+static bool converse(struct flow *f, struct flow *back, const struct wire_tcp *w)
+{
+    const struct greeting *ours = greeting_of(f, w->seq), *theirs = greeting_of(back, w->ackno);
+    if (!ours || !theirs)
+        return false;
+    if (f->ours != ours || f->theirs != theirs)
+        f->edge_known = f->told_known = false;
+    if (back->ours != theirs || back->theirs != ours)
+        back->edge_known = back->told_known = false;
+    f->ours = back->theirs = ours;
+    f->theirs = back->ours = theirs;
+    return true;
+}
+
+static uint32_t edge_of(const struct flow *f, const struct wire_tcp *w)
+{
+    bool scaled = !w->syn && f->ours->wscale >= 0 && f->theirs->wscale >= 0;
+    return w->ackno + ((uint32_t)w->wnd << (scaled ? f->ours->wscale : 0));
+}
+
+static void furthest(uint32_t *edge, bool *known, uint32_t now)
+{
+    if (!*known || seq_gt(now, *edge))
+        *edge = now;
+    *known = true;
+}
+
+static void show(int from, const struct wire_tcp *w)
+{
+    world_trace("%d>%d %u>%u %s%s%s%s%s%s seq %u ack %u wnd %u data %u", from, !from, w->sport, w->dport,
+                w->syn ? "S" : "", w->fin ? "F" : "", w->rst ? "R" : "", w->ack ? "." : "", w->ece ? "E" : "",
+                w->cwr ? "W" : "", w->seq, w->ackno, w->wnd, w->data_n);
+}
+
+/* A SYN-ACK that is repeated says what it said the first time. */
+static void check_window(int from, struct flow *f, const struct wire_tcp *w)
+{
+    uint32_t edge = edge_of(f, w);
+    if (f->edge_known && !w->syn && seq_lt(edge, f->edge))
+        world_fail("port %u/%u: host %d moved its window's right edge back by %u", w->sport, w->dport, from,
+                   f->edge - edge);
+    furthest(&f->edge, &f->edge_known, edge);
+}
+
+/* But the byte of a probe. */
+static void check_data(int from, const struct flow *f, const struct wire_tcp *w)
+{
+    uint32_t end = w->seq + w->data_n;
+    if (w->data_n == 0 || !f->told_known || seq_leq(end, f->told) || (w->data_n == 1 && w->seq == f->told))
+        return;
+    world_fail("port %u/%u: host %d sent %u bytes beyond the window", w->sport, w->dport, from, end - f->told);
+}
+
+/* A burst without SACK draws many duplicates, both ways at a time even; but not thousands after the last byte. */
+static void check_echo(int from, struct flow *f, struct flow *back, const struct wire_tcp *w)
+{
+    bool idle = w->data_n == 0 && !w->syn && !w->fin;
+    f->echoes = idle && back->acked ? back->echoes + 1 : idle ? f->echoes : 0;
+    if (!idle)
+        back->echoes = 0;
+    f->acked = idle;
+    back->acked = false;
+    if (f->echoes > ECHOES_MAX)
+        world_fail("port %u/%u: host %d and the other acknowledge each other without end", w->sport, w->dport, from);
+}
+
+void watch_sent(int from, const uint8_t *p, uint32_t n)
+{
+    struct wire_tcp w;
+    if (n > 14 + 1500)
+        world_fail("host %d sent a frame of %u bytes", from, n);
+    if (!wire_decode(&w, p, n))
+        return;
+    show(from, &w);
+    if (w.rst)
+        return;
+    struct flow *f = flow_of(from, w.sport, w.dport), *back = flow_of(!from, w.dport, w.sport);
+    if (w.syn)
+        greet(f, &w);
+    if (!w.ack || !converse(f, back, &w))
+        return;
+    check_window(from, f, &w);
+    check_data(from, f, &w);
+    check_echo(from, f, back, &w);
+}
+
+void watch_arrived(int to, const uint8_t *p, uint32_t n)
+{
+    struct wire_tcp w;
+    if (!wire_decode(&w, p, n) || w.rst || !w.ack)
+        return;
+    struct flow *theirs = flow_of(!to, w.sport, w.dport), *ours = flow_of(to, w.dport, w.sport);
+    if (theirs->ours != greeting_of(theirs, w.seq) || theirs->theirs != greeting_of(ours, w.ackno) || !theirs->ours)
+        return; /* of another conversation */
+    furthest(&ours->told, &ours->told_known, edge_of(theirs, &w));
+}
