@@ -25,6 +25,8 @@
 #define USER_EVICT_N       16u       /* at a time */
 #define USER_EVICT_US      10000u    /* not again before */
 #define USER_EVICT_NONE_US 1000000u  /* likewise, where nobody was found */
+#define USER_EVENTS_N      32u       /* connections looked at ahead */
+#define USER_SESSION_BYTES 256u      /* of the app's session, fetched ahead */
 #define USER_SCAN_N        64u       /* thirsty connections tried a turn */
 #define USER_TAR_PART      8u        /* of max_conns may stick in the tar: one in so many */
 

@@ -76,7 +76,7 @@ static bool cookie_good(const struct tcp *t, const struct tcp_tuple *k, uint32_t
 
 static void synack_say(struct tcp *t, const struct note *n)
 {
-    struct tcp_tuple k = {n->peer, n->peer_port, n->port, n->local};
+    struct tcp_tuple k = {.peer = n->peer, .peer_port = n->peer_port, .port = n->port, .local = n->local};
     struct tcp_head h = {.sport = n->port, .dport = n->peer_port, .seq = n->iss, .ack = n->irs + 1, .wscale = -1};
     h.flags = TH_SYN | TH_ACK;
     h.wnd = rx_window_first(t);
@@ -130,7 +130,7 @@ void cookie_new(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *
 /* Not for who has come back meanwhile: the table knows the tuple. */
 static void repeat(struct tcp *t, struct note n)
 {
-    struct tcp_tuple k = {n.peer, n.peer_port, n.port, n.local};
+    struct tcp_tuple k = {.peer = n.peer, .peer_port = n.peer_port, .port = n.port, .local = n.local};
     uint32_t index;
     if (tcp_table_find(t, &k, &index) != TCP_KIND_NONE || !tcp_may_answer(t))
         return;

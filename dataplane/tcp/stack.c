@@ -120,6 +120,8 @@ static void burst_input(struct stack *s, struct frame *frames, uint32_t n)
             break;
         }
     }
+    if (packets_n > 1)
+        tcp_ahead(s->tcp, packets, packets_n);
     for (uint32_t i = 0; i < packets_n; i++)
         tcp_input(s->tcp, &packets[i], s->now_us);
 }

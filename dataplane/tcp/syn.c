@@ -117,7 +117,7 @@ static void record_give(struct tcp *t, uint32_t i)
 
 static struct tcp_tuple syn_tuple(const struct syn *y)
 {
-    return (struct tcp_tuple){y->peer, y->peer_port, y->port, y->local};
+    return (struct tcp_tuple){.peer = y->peer, .peer_port = y->peer_port, .port = y->port, .local = y->local};
 }
 
 bool syn_is(const struct tcp *t, uint32_t index, const struct tcp_tuple *k)

@@ -6,9 +6,11 @@
  * their own bucket: one line for the table, one for the connection.
  *
  * The hash is SipHash with a secret key: nobody can fill one bucket by choosing ports. */
+#include "dataplane/tcp/be.h"
 #include "dataplane/tcp/tcp_in.h"
 
 #define WAYS       7u
+#define LINE       64u
 #define KIND_SHIFT 30u
 #define INDEX_MASK ((1u << KIND_SHIFT) - 1)
 
@@ -181,4 +183,36 @@ void tcp_table_remove_hash(struct tcp *t, uint64_t hash, enum tcp_kind kind, uin
         if (b->passed == 0)
             return;
     } while (i != home);
+}
+
+/* ---- ahead of a burst */
+
+/* The connections that it may be for, with the owner's part: it will be told. */
+static void entry_fetch(const struct tcp *t, uint64_t hash)
+{
+    const struct bucket *b = &t->table->b[(uint32_t)hash & t->table->mask];
+    for (uint32_t way = 0; way < WAYS; way++) {
+        if (b->tag[way] != tag_of(hash) || b->ref[way] >> KIND_SHIFT != TCP_KIND_CONN)
+            continue;
+        const uint8_t *c = (const uint8_t *)tcp_conn_at(t, b->ref[way] & INDEX_MASK);
+        for (uint32_t at = 0; at < t->cfg.conn_bytes; at += LINE)
+            __builtin_prefetch(c + at);
+        __builtin_prefetch(c + t->cfg.conn_bytes - 1);
+    }
+}
+
+/* Each round asks for what the next one needs. Segments too short for ports are tcp_input's to refuse. */
+void tcp_ahead(struct tcp *t, struct ip_packet *p, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (p[i].l4_n < 4)
+            continue;
+        struct tcp_tuple k = {
+            .peer = p[i].src, .peer_port = be16_get(p[i].l4), .port = be16_get(p[i].l4 + 2), .local = p[i].local};
+        p[i].hash = tuple_hash(t, &k);
+        __builtin_prefetch(&t->table->b[(uint32_t)p[i].hash & t->table->mask]);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (p[i].hash)
+            entry_fetch(t, p[i].hash);
 }

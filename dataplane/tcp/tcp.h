@@ -96,6 +96,9 @@ int tcp_listen(struct tcp *t, uint16_t port);
 /* No new connections; handshakes under way are forgotten. */
 void tcp_listen_stop(struct tcp *t);
 
+/* May be called before the tcp_input of each of these: what they will look at is fetched meanwhile, since with many
+ * connections none of it is in a cache. */
+void tcp_ahead(struct tcp *t, struct ip_packet *p, uint32_t n);
 void tcp_input(struct tcp *t, const struct ip_packet *p, uint64_t now_us);
 /* RFC 5927: believed when the sequence number lies in what is unacknowledged. Hard errors end connections that are not
  * yet established only. True: a genuine too-big report, the caller tells ip_mtu_learn; segments are cut again at the

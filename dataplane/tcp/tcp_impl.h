@@ -181,6 +181,7 @@ struct tcp_tuple {
     struct ip_addr peer;
     uint16_t peer_port, port;
     uint8_t local;
+    uint64_t hash; /* in the table; 0: made when asked for */
 };
 enum tcp_kind { TCP_KIND_NONE, TCP_KIND_CONN, TCP_KIND_SYN, TCP_KIND_TW };
 struct tcp_table;
@@ -267,7 +268,7 @@ void conn_flush_later(struct tcp *t, struct tcp_conn *c);
 void conn_settle_later(struct tcp *t, struct tcp_conn *c);
 static inline struct tcp_tuple conn_tuple(const struct tcp_conn *c)
 {
-    return (struct tcp_tuple){c->peer, c->peer_port, c->port, c->local};
+    return (struct tcp_tuple){.peer = c->peer, .peer_port = c->peer_port, .port = c->port, .local = c->local};
 }
 
 /* ---- input.c */

@@ -58,6 +58,8 @@ static inline void tuple_words(uint64_t w[TUPLE_WORDS], const struct tcp_tuple *
 /* What the table goes by. */
 static inline uint64_t tuple_hash(const struct tcp *t, const struct tcp_tuple *k)
 {
+    if (k->hash)
+        return k->hash;
     uint64_t w[TUPLE_WORDS];
     tuple_words(w, k, 0);
     return siphash(t->key_table, w, TUPLE_WORDS - 1, 1, 3);

@@ -106,7 +106,8 @@ static inline uint64_t rig_stat(enum stat_id id)
 
 static inline struct tcp_tuple rig_tuple(uint32_t n)
 {
-    return (struct tcp_tuple){ip_addr_of4(htobe32(0xc6336400u + n / 60000)), (uint16_t)(1024 + n % 60000), 25, 0};
+    return (struct tcp_tuple){
+        .peer = ip_addr_of4(htobe32(0xc6336400u + n / 60000)), .peer_port = (uint16_t)(1024 + n % 60000), .port = 25};
 }
 
 struct rig_seg {

@@ -21,6 +21,7 @@ static struct fake {
     struct tcp *mem;
     uint8_t key[32];
     uint16_t sports[512]; /* of the segments, in their order */
+    uint32_t ahead;       /* packets announced */
     uint32_t inputs, errors, ticks, settles, flushes;
     uint64_t now_us, next_us;
     struct ip_error error;
@@ -51,9 +52,17 @@ int tcp_init(struct tcp **t_r, void *mem, const struct tcp_config *cfg, const st
     return fake.refuse ? -SATCHEL_EINVAL : 0;
 }
 
+void tcp_ahead(struct tcp *t, struct ip_packet *p, uint32_t n)
+{
+    (void)t;
+    for (uint32_t i = 0; i < n; i++)
+        p[i].hash = fake.ahead++;
+}
+
 void tcp_input(struct tcp *t, const struct ip_packet *p, uint64_t now_us)
 {
     assert_ptr_equal(t, fake.mem);
+    assert_true(p->hash == 0 || p->hash == fake.inputs); /* alone, or looked at ahead in the same order */
     assert_int_equal(p->proto, 6);
     fake.now_us = now_us;
     fake.sports[fake.inputs++ % 512] = be16_get(p->l4);

@@ -183,6 +183,31 @@ static void test_few_overflow(void **state)
 }
 
 /* libsodium's SipHash-2-4 of the same bytes. */
+/* A lookup by the hash that was made ahead is the lookup without; what has no ports is left to be refused. */
+static void test_ahead(void **state)
+{
+    struct ip_packet p[8] = {0};
+    uint8_t ports[8][4];
+    uint32_t index;
+    (void)state;
+    table_open(100, 10, 10);
+    for (uint32_t i = 0; i < 8; i++) {
+        struct tcp_tuple k = rig_tuple(i);
+        be16_put(ports[i], k.peer_port);
+        be16_put(ports[i] + 2, k.port);
+        p[i] = (struct ip_packet){.src = k.peer, .l4 = ports[i], .l4_n = i == 5 ? 3 : 4};
+        assert_true(i % 2 || add(i, TCP_KIND_CONN));
+    }
+    tcp_ahead(&rig.t, p, 8);
+    for (uint32_t i = 0; i < 8; i++) {
+        struct tcp_tuple k = rig_tuple(i);
+        assert_true(p[i].hash == (i == 5 ? 0 : tuple_hash(&rig.t, &k)));
+        k.hash = p[i].hash;
+        assert_int_equal(tcp_table_find(&rig.t, &k, &index), i % 2 ? TCP_KIND_NONE : TCP_KIND_CONN);
+        assert_true(i % 2 || index == i);
+    }
+}
+
 static void test_siphash(void **state)
 {
     (void)state;
@@ -204,9 +229,13 @@ static void test_siphash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_kinds, teardown),        cmocka_unit_test_teardown(test_tuples_apart, teardown),
-        cmocka_unit_test_teardown(test_full, teardown),         cmocka_unit_test_teardown(test_at_random, teardown),
-        cmocka_unit_test_teardown(test_few_overflow, teardown), cmocka_unit_test(test_siphash),
+        cmocka_unit_test_teardown(test_kinds, teardown),
+        cmocka_unit_test_teardown(test_tuples_apart, teardown),
+        cmocka_unit_test_teardown(test_full, teardown),
+        cmocka_unit_test_teardown(test_at_random, teardown),
+        cmocka_unit_test_teardown(test_few_overflow, teardown),
+        cmocka_unit_test_teardown(test_ahead, teardown),
+        cmocka_unit_test(test_siphash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
