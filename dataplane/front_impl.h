@@ -19,6 +19,11 @@ struct front_worker {
 };
 
 /* Workers of sockets come first, those of queues behind them. */
+/* Each queue writes its own: on cache lines of its own. */
+struct front_stats {
+    _Alignas(64) struct stats s;
+};
+
 struct front {
     const struct settings *st;
     struct front_worker workers[FRONT_WORKERS_MAX + FRONT_QUEUES_MAX];
@@ -27,8 +32,8 @@ struct front {
     uint32_t fds_n; /* of each worker */
     char **listeners;
     /* ---- front_port.c */
-    struct port *port;   /* NULL: none */
-    struct stats *stats; /* of each queue, a cache line apart */
+    struct port *port;         /* NULL: none */
+    struct front_stats *stats; /* of each queue */
     struct blocklist blocked;
     pthread_mutex_t lock; /* other threads ask a transport, or they are destroyed */
     bool serving;

@@ -125,7 +125,7 @@ static void queue_settings(const struct front *f, uint32_t queue, struct user_co
     front_smtp_config(f, st, true, &smtp);
     user_config_default(cfg_r);
     cfg_r->queue = f->port->ops->queue(f->port, queue);
-    cfg_r->stats = &f->stats[queue];
+    cfg_r->stats = &f->stats[queue].s;
     settings_ip(st, &cfg_r->stack.ip);
     cfg_r->stack.ip.dad = st->dataplane_probe;
     cfg_r->stack.ip.announce = true;
@@ -203,7 +203,7 @@ uint32_t front_port_queues(const struct front *f)
 
 uint64_t front_port_stat(const struct front *f, uint32_t queue, enum stat_id id)
 {
-    return stat_get(&f->stats[queue], id);
+    return stat_get(&f->stats[queue].s, id);
 }
 
 struct neighbours {

@@ -5,6 +5,7 @@
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/queue.h>
 #include <unistd.h>
@@ -254,7 +255,17 @@ static enum etcd_http_end end_of(const struct etcd_http_req *r, CURLcode code)
     return ETCD_HTTP_UNREACHABLE;
 }
 
-static const char *remedy_of(CURLcode code, const char *words)
+/* A server that refuses our certificate says so in an alert and closes; a request under way can turn its close into a
+ * reset that takes the alert with it. */
+static bool tls_cut(const struct etcd_http_req *r, CURLcode code)
+{
+    const char *scheme = NULL;
+    return (code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING) &&
+           curl_easy_getinfo(r->easy, CURLINFO_SCHEME, &scheme) == CURLE_OK && scheme &&
+           strcasecmp(scheme, "https") == 0;
+}
+
+static const char *remedy_of(const struct etcd_http_req *r, CURLcode code, const char *words)
 {
     /* A refused client certificate shows late, as a failed read. */
     if (strstr(words, "SSL certificate") || strstr(words, "alert") || code == CURLE_SSL_CONNECT_ERROR ||
@@ -266,7 +277,8 @@ static const char *remedy_of(CURLcode code, const char *words)
         return "is etcd running there, and the port open?";
     if (code == CURLE_OPERATION_TIMEDOUT)
         return "is the machine up, and its etcd not overloaded?";
-    return "look at etcd's log there";
+    return tls_cut(r, code) ? "look at etcd's log there, and check the CA, certificate and key for etcd on both sides"
+                            : "look at etcd's log there";
 }
 
 static void why_set(struct etcd_http_req *r, CURLcode code)
@@ -277,7 +289,7 @@ static void why_set(struct etcd_http_req *r, CURLcode code)
     if (r->too_big)
         snprintf(r->why, sizeof r->why, "answer over %u MiB", ETCD_HTTP_ANSWER_MAX_BYTES >> 20);
     else
-        snprintf(r->why, sizeof r->why, "%s: %s", words, remedy_of(code, words));
+        snprintf(r->why, sizeof r->why, "%s: %s", words, remedy_of(r, code, words));
 }
 
 static void req_end(struct etcd_http *h, struct etcd_http_req *r, CURLcode code)
