@@ -358,5 +358,6 @@ uint16_t rx_window_first(const struct tcp *t)
 {
     uint32_t wnd = t->cfg.window_bytes, share = share_bytes(t);
     wnd = wnd < share ? wnd : share;
-    return (uint16_t)(wnd < UINT16_MAX ? wnd : UINT16_MAX);
+    wnd = wnd < UINT16_MAX ? wnd : UINT16_MAX;
+    return (uint16_t)(wnd & ~((1u << tcp_wscale(&t->cfg)) - 1));
 }

@@ -112,7 +112,7 @@ void tcp_table_remove_hash(struct tcp *t, uint64_t hash, enum tcp_kind kind, uin
 
 /* ---- rxbuf.c */
 
-/* The window that a SYN-ACK announces, without a scale. */
+/* The window that a SYN-ACK announces, without a scale; one that the scale can say as well. */
 uint16_t rx_window_first(const struct tcp *t);
 /* Did anything come out of order? */
 bool rx_has_gap(const struct tcp *t, const struct tcp_conn *c);

@@ -17,13 +17,17 @@ static void decode_options(struct wire_tcp *w, const uint8_t *p, uint32_t n)
     while (i < n && p[i] != 0) {
         uint32_t len = p[i] == 1 ? 1 : i + 1 < n ? p[i + 1] : 0;
         if (len == 0 || i + len > n || (p[i] != 1 && len < 2)) {
-            world_fail("a segment was sent with malformed options");
+            w->malformed = true;
             return;
         }
         if (p[i] == 2 && len == 4)
             w->mss = get16(p + i + 2);
         else if (p[i] == 3 && len == 3)
             w->wscale = p[i + 2];
+        else if (p[i] == 8 && len == 10) {
+            w->has_ts = true;
+            w->ts_val = get32(p + i + 2);
+        }
         i += len;
     }
 }

@@ -118,11 +118,14 @@ void watch_arrived(int to, const uint8_t *p, uint32_t n);
 
 /* ---- decode.c: a TCP frame as the wire has it, read without the product's parser */
 struct wire_tcp {
+    bool malformed; /* its options */
     bool v6, syn, fin, rst, ack, psh, ece, cwr;
     struct ip_addr src, dst;
     uint16_t sport, dport, wnd, mss;
     uint32_t seq, ackno, data_n;
     int wscale; /* -1: no option */
+    bool has_ts;
+    uint32_t ts_val;
     uint8_t ecn;
     uint32_t ip_off; /* of the IP header */
 };

@@ -141,6 +141,8 @@ void watch_sent(int from, const uint8_t *p, uint32_t n)
     if (!wire_decode(&w, p, n))
         return;
     show(from, &w);
+    if (w.malformed)
+        world_fail("host %d sent malformed options", from);
     if (w.rst)
         return;
     struct flow *f = flow_of(from, w.sport, w.dport), *back = flow_of(!from, w.dport, w.sport);
