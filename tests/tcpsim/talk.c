@@ -164,11 +164,12 @@ void talks_turn(struct host *h)
 
 /* ---- what TCP tells */
 
+/* Who has connected by now, or it is an older talk of this port whose last segments were late. */
 static struct talk *talk_of_port(uint16_t port)
 {
     struct talk *found = NULL;
     for (uint32_t i = 0; i < world.plan.talks_n; i++)
-        if (talks[i].p->port == port && talks[i].side[0].opened && !talks[i].side[1].c && !talks[i].side[1].over &&
+        if (talks[i].p->port == port && talks[i].side[0].up && !talks[i].side[1].c && !talks[i].side[1].over &&
             (!found || talks[i].p->begin_us > found->p->begin_us))
             found = &talks[i];
     return found;
