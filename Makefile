@@ -170,7 +170,7 @@ install: all
 	test -e $(DESTDIR)/etc/satchel/satcheld.yaml || install -m 644 dist/satcheld.yaml $(DESTDIR)/etc/satchel/
 	sed 's|@PREFIX@|$(PREFIX)|' dist/satcheld.service > $(DESTDIR)/lib/systemd/system/satcheld.service
 	install -m 644 dist/satchel.sysusers $(DESTDIR)/usr/lib/sysusers.d/satchel.conf
-	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/satchel/
+	install -m 644 README.md docs/*.md dist/satcheld-dpdk.conf $(DESTDIR)$(PREFIX)/share/doc/satchel/
 
 .PHONY: clean
 clean:
