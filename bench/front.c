@@ -91,6 +91,7 @@ static void open_dpdk(const char *port)
     memcpy(cfg.stack.ip.addrs, s.dpdk.addrs, sizeof cfg.stack.ip.addrs);
     cfg.stack.ip.addrs_n = s.dpdk.addrs_n;
     *(ip_addr_is4(&s.dpdk.gateway) ? &cfg.stack.ip.gateway4 : &cfg.stack.ip.gateway6) = s.dpdk.gateway;
+    cfg.stack.ip.dad = false; /* nobody else is on the wire */
     cfg.stack.guard.bogons = false;
     cfg.stack.guard.host_per_s = cfg.stack.guard.host_burst = s.host_rate;
     cfg.stack.guard.network_per_s = cfg.stack.guard.network_burst = 0;
