@@ -24,6 +24,7 @@
  *
  *     --refused N      N connections that the server does not want, -c at a time: each ends when the server ends it
  *     --give-up MS     ... or when nothing was heard for so long; 0: at once, so that each is one SYN (1000)
+ *     --wait           keep the port until stdin ends
  *
  *   satchel-gen [options] --dpdk ARGS --address NET HOST:PORT      by our own TCP over a DPDK port (bench/lib/dpdk.h)
  *
@@ -38,6 +39,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define THREADS_MAX 16
 #define CONNS_MAX   1100000u /* of our own TCP; memory is taken as they come */
@@ -52,6 +54,7 @@ struct gen {
     struct dpdk_options dpdk;
     struct port *port; /* DPDK */
     struct stats wire; /* what it counted */
+    bool wait;
     struct refuse_spec refuse;
     struct load_result *result; /* one a thread; the sum is in the first */
 };
@@ -104,6 +107,15 @@ static void wire_end(struct wire **w)
     if (g.dpdk.on)
         memcpy(&g.wire, wire_user_stats(*w), sizeof g.wire);
     wire_destroy(w);
+}
+
+/* memif's other side may fall over when we go while it is looked at: who reads its counts says when. */
+static void port_end(void)
+{
+    char buf[64];
+    fflush(stdout);
+    while (g.wait && read(0, buf, sizeof buf) > 0)
+        ;
     if (g.port)
         g.port->ops->close(&g.port);
 }
@@ -246,7 +258,7 @@ static void usage(int status)
         "usage: satchel-gen [-c CONNECTIONS] [-n MESSAGES] [-d SECONDS] [-T SECONDS] [-m PER_SESSION] [-s BYTES]\n"
         "                   [-r RECIPIENTS] [-t THREADS] [--domains N | --domain NAME] [--from ADDRESS] [--run NAME]\n"
         "                   [--no-pipelining] [--deep] [--rate N] [--retry] [--ledger FILE] [--json] [--idle N]\n"
-        "                   [--refused N [--give-up MS]] HOST:PORT\n"
+        "                   [--refused N [--give-up MS]] [--wait] HOST:PORT\n"
         "       satchel-gen [options] --dpdk ARGS --address NET[xN] ADDRESS:PORT\n" DPDK_USAGE);
     exit(status);
 }
@@ -274,7 +286,8 @@ enum {
     OPT_JSON,
     OPT_IDLE,
     OPT_REFUSED,
-    OPT_GIVE_UP
+    OPT_GIVE_UP,
+    OPT_WAIT
 };
 
 static const struct option options[] = {
@@ -291,6 +304,7 @@ static const struct option options[] = {
     {"idle", 1, NULL, OPT_IDLE},
     {"refused", 1, NULL, OPT_REFUSED},
     {"give-up", 1, NULL, OPT_GIVE_UP},
+    {"wait", 0, NULL, OPT_WAIT},
     DPDK_OPTIONS,
     {"help", 0, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -338,6 +352,9 @@ static void option_long(int o)
         break;
     case OPT_GIVE_UP:
         g.refuse.give_up_us = number("--give-up", 0, 1000000) * 1000;
+        break;
+    case OPT_WAIT:
+        g.wait = true;
         break;
     default:
         if (o < DPDK_OPT)
@@ -428,15 +445,17 @@ int main(int argc, char **argv)
     name_run();
     sock_raise_files();
     g.target = sock_parse(argv[optind]);
-    if (g.idle)
-        return idle();
-    if (g.refuse.n)
-        return refused();
+    if (g.idle || g.refuse.n) {
+        int rc = g.idle ? idle() : refused();
+        port_end();
+        return rc;
+    }
     run_threads();
     if (g.json)
         print_json(&g.result[0]);
     else
         print_text(&g.result[0]);
+    port_end();
     lines_close(&g.spec.ledger);
     return g.result[0].timed_out ? 1 : 0;
 }

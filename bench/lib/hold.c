@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,8 +36,8 @@ static void told(struct hold *h)
 {
     char buf[256];
     ssize_t n = read(0, buf, sizeof buf - 1);
-    h->stop |= n <= 0;
     buf[n > 0 ? n : 0] = 0;
+    h->stop |= n <= 0 || strncmp(buf, "end", 3) == 0;
     if (sscanf(buf, "noop %lf", &h->noop_s) != 1)
         h->noop_s = 0;
 }
@@ -92,8 +93,9 @@ int load_idle(struct wire *wire, unsigned n, uint64_t deadline_us)
     fflush(stdout);
     run(&h, false);
     is = idle_counts(h.idle);
-    printf("{\"open\": %u, \"lost\": %u}\n", is.standing - is.lost, is.lost);
     idle_close(&h.idle);
+    printf("{\"open\": %u, \"lost\": %u}\n", is.standing - is.lost, is.lost);
+    fflush(stdout);
     close(h.signals);
     return is.standing == n ? 0 : 1;
 }

@@ -26,9 +26,10 @@ struct load_result {
  * but the ledger. */
 void load_run(const struct load_spec *spec, struct wire *wire, struct load_result *r);
 
-/* Opens n sessions, greets with EHLO, and holds them open until stdin ends, SIGTERM comes or deadline_us has passed.
- * Prints one JSON line as soon as all stand ({"idle": n, "failed": f, "seconds": s}) and one at the end with how many
- * were still open.  A line "noop SECONDS" on stdin makes all of them say NOOP in turn for that long, and prints
+/* Opens n sessions, greets with EHLO, and holds them open until stdin ends or says "end", SIGTERM comes or deadline_us
+ * has passed. Prints one JSON line as soon as all stand ({"idle": n, "failed": f, "seconds": s}) and one at the end
+ * with how many were still open.  A line "noop SECONDS" on stdin makes all of them say NOOP in turn for that long, and
+ * prints
  * {"noops": answered, "unanswered": u, "lost": l, "seconds": s}.  0, or 1 when not all stood. */
 int load_idle(struct wire *wire, unsigned n, uint64_t deadline_us);
 
