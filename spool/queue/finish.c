@@ -1,7 +1,8 @@
 /* finish.c - the results of a delivery become records.
  *
  * Items that are final go into a DONE, with what it kills: every segment in which a record of the message lies or may
- * lie.  Where items stay, a DEFER with the whole state follows, so that the state of a message is always one record.
+ * lie.  Where items stay, a DEFER with the whole state comes before it, so that the state of a message is always one
+ * record.
  * The claim ends when the last of them is durable and applied.
  *
  * With copies elsewhere a final DONE carries the state too, so that it can stand alone as a tombstone (tomb.h), and
@@ -203,24 +204,26 @@ static struct finish *finish_new(struct queue *q, const struct outcome *o)
     return f;
 }
 
-/* Once a first record is on its way the claim lives until that is done, whatever becomes of the second. */
+/* The DEFER goes first: a crash between them must not leave a DONE of some items alone, since where that is moved
+ * behind a second copy of the message, a scan takes it for what was said of an earlier life.  Once a first record is on
+ * its way the claim lives until that is done, whatever becomes of the second. */
 static int finish_append(struct finish *f, bool done)
 {
     struct queue *q = f->q;
-    int res = 0;
-    f->pending = (unsigned)done + (unsigned)f->put_off;
     bool put_off = f->put_off;
-    if (done && (res = q->port.append(q->port.ctx, &f->done))) {
+    int res = 0;
+    f->pending = (unsigned)done + (unsigned)put_off;
+    if (put_off && (res = q->port.append(q->port.ctx, &f->defer))) {
         job_free(q, &f->job);
         return res;
     }
-    if (put_off && (res = q->port.append(q->port.ctx, &f->defer))) {
-        if (!done)
+    if (done && (res = q->port.append(q->port.ctx, &f->done))) {
+        if (!put_off)
             job_free(q, &f->job);
         else
-            finish_done(&f->defer, res);
+            finish_done(&f->done, res);
     }
-    return done ? 0 : res;
+    return put_off ? 0 : res;
 }
 
 int finish_start(struct queue *q, const struct outcome *o)
