@@ -438,8 +438,7 @@ static int out_finish(struct outlet *o, struct outlet_msg *msg, const struct ite
 static bool out_may(struct outlet *o, const struct outlet_msg *m)
 {
     (void)o;
-    (void)m;
-    return true;
+    return !atomic_load_explicit(((const struct out_msg *)m->impl)->claim.over, memory_order_acquire);
 }
 
 static uint64_t out_next_due(struct outlet *o, struct slice domain)

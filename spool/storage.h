@@ -98,10 +98,10 @@ struct storage_ops {
      * say it again when `owed` or stat.tombs_owed shows that it is. */
     void (*retire)(struct storage *s, const struct storage_id *gone);
 
-    /* What became of messages here by other doors (not by merge or forget), once it is durable and can be seen by the
-     * functions above; runs inside poll.  One
-     * listener.  Only while a copier is set: without one nobody is to hear of it.  Of a listener that does not poll, at
-     * most 65,536 are kept: of what is left out, `owed` knows all that is final, and digests tell the rest. */
+    /* What became of messages here by other doors, and by merges that are to tell (st.tell), once it is durable and can
+     * be seen by the functions above; runs inside poll.  One listener.  Only while a copier is set: without one nobody
+     * is to hear of it.  Of a listener that does not poll, at most 65,536 are kept: of what is left out, `owed` knows
+     * all that is final, and digests tell the rest. */
     void (*tap)(struct storage *s, void (*each)(void *arg, const struct storage_state *st), void *arg);
     /* The clock of arrivals: no message accepted here from now on gets an arrival at or below this. */
     void (*observe)(struct storage *s, uint64_t arrival_us);

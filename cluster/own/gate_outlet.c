@@ -148,7 +148,9 @@ static int door_read(struct outlet *o, struct outlet_msg *m, uint64_t off, size_
 
 static bool door_may(struct outlet *o, const struct outlet_msg *m)
 {
-    return stands(m->impl) && gate_in_time(door_of(o)->g);
+    const struct gate_msg *x = m->impl;
+    struct outlet *inner = door_of(o)->inner;
+    return stands(x) && gate_in_time(door_of(o)->g) && inner->ops->may(inner, x->inner);
 }
 
 static void door_release(struct outlet *o, struct outlet_msg *m)

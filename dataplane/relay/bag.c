@@ -237,13 +237,16 @@ static void release_head(struct bag *b)
     b->more = true;
 }
 
-/* A claim once withdrawn stays so, and claims are withdrawn for a whole bag: they are the oldest of each list. */
+/* A claim once withdrawn stays so.  Where that befell a whole bag, they are the oldest of each list; a single one is
+ * seen when it comes to the head, and on the wire by the questions of its connection.  Dots may have waited for it. */
 static void release_withdrawn(struct bag *b)
 {
-    while (b->todo.head && !bag_may(b, b->todo.head)) {
+    bool any = false;
+    for (; b->todo.head && !bag_may(b, b->todo.head); any = true)
         release_head(b);
-        b->withdrawn = true;
-    }
+    b->withdrawn |= any;
+    if (any)
+        bag_release_dots(b);
 }
 
 static void stop_withdrawn(struct bag *b)

@@ -81,6 +81,8 @@ void hold_follow(struct queue *q, const struct msgid *id, const struct msg_state
         return;
     h->bag->claimed_fresh -= hold_is_fresh(h);
     h->gone = s == NULL;
+    if (h->gone)
+        atomic_store(&h->over, true); /* an end that was on its way before the message came, or an ABORT */
     if (s) {
         h->due_us = s->due_us;
         h->held = s->held;
@@ -123,6 +125,16 @@ void hold_end(struct queue *q, struct hold *h, bool back)
     b->stopped = false;
     if (b->messages == 0)
         bag_touch(&q->bags, b); /* so that the next commit forgets it */
+    struct late_end *late = h->late;
+    free(h);
+    if (late)
+        late_end_start(q, late);
+}
+
+void hold_free(void *item)
+{
+    struct hold *h = item;
+    free(h->late);
     free(h);
 }
 
@@ -264,7 +276,7 @@ static struct walk walk_start(struct queue *q, struct bag *b)
 
 /* ---- claiming */
 
-static void claim_fill(struct claim *c_r, const struct place *at, const struct entry *e)
+static void claim_fill(struct claim *c_r, const struct hold *h, const struct place *at, const struct entry *e)
 {
     *c_r = (struct claim){.id = at->id,
                           .arrival_us = at->arrival_us,
@@ -272,7 +284,8 @@ static void claim_fill(struct claim *c_r, const struct place *at, const struct e
                           .size = e->size,
                           .chunks = e->chunks,
                           .body_bytes = e->body_bytes,
-                          .state = e->state};
+                          .state = e->state,
+                          .over = &h->over};
 }
 
 static size_t claim_due(struct queue *q, struct bag *b, struct claim *claims_r, size_t cap)
@@ -282,11 +295,12 @@ static size_t claim_due(struct queue *q, struct bag *b, struct claim *claims_r, 
     struct entry e;
     size_t n = 0;
     while (n < cap && walk_next(&w, &at, &e)) {
-        if (!hold_begin(q, b, &at, &e, HOLD_DUE)) {
+        const struct hold *h = hold_begin(q, b, &at, &e, HOLD_DUE);
+        if (!h) {
             heap_push(&b->back, &at, 1 + (uint64_t)e.state.seq);
             break;
         }
-        claim_fill(&claims_r[n++], &at, &e);
+        claim_fill(&claims_r[n++], h, &at, &e);
     }
     q->ix->ops->iter_free(&w.it);
     if (n < cap && w.more)
@@ -307,9 +321,10 @@ static size_t claim_older(struct queue *q, struct bag *b, uint64_t before_us, st
     while (it && n < cap && q->ix->ops->next(it, &key, &value)) {
         if (!key_queue_parse(key, &domain, &at) || hold_find(q, &at.id) || entry_decode(value, &e))
             continue;
-        if (!hold_begin(q, b, &at, &e, HOLD_PICK))
+        const struct hold *h = hold_begin(q, b, &at, &e, HOLD_PICK);
+        if (!h)
             break;
-        claim_fill(&claims_r[n++], &at, &e);
+        claim_fill(&claims_r[n++], h, &at, &e);
     }
     q->ix->ops->iter_free(&it);
     return n;
@@ -335,9 +350,10 @@ int queue_claim_id(struct queue *q, const struct msgid *id, struct claim *claim_
         return res;
     if (hold_find(q, id))
         return -SATCHEL_EBUSY;
-    if (!hold_begin(q, bags_need(&q->bags, slice_str(domain_r)), &at, &e, HOLD_PICK))
+    const struct hold *h = hold_begin(q, bags_need(&q->bags, slice_str(domain_r)), &at, &e, HOLD_PICK);
+    if (!h)
         return -SATCHEL_ENOMEM;
-    claim_fill(claim_r, &at, &e);
+    claim_fill(claim_r, h, &at, &e);
     return 0;
 }
 

@@ -25,6 +25,7 @@ struct finish {
     unsigned pending;
     bool put_off; /* a DEFER belongs to it */
     bool tell;    /* port.changed hears of it */
+    bool unheld;  /* as struct outcome's */
     struct msgid dsn;
     queue_merged *merged; /* NULL: queue_finish's */
     void *merged_arg;
@@ -82,7 +83,7 @@ static void finish_tell(const struct finish *f)
 
 static void finish_end(struct finish *f)
 {
-    struct hold *h = hold_find(f->q, &f->id);
+    struct hold *h = f->unheld ? NULL : hold_find(f->q, &f->id);
     if (f->tell && f->res == 0)
         finish_tell(f);
     if (f->merged)
@@ -174,8 +175,9 @@ static struct finish *finish_new(struct queue *q, const struct outcome *o)
     *f = (struct finish){.q = q,
                          .id = o->at.id,
                          .put_off = !final,
-                         .tell = o->copies && !o->merged && q->port.changed,
+                         .tell = o->copies && (!o->merged || o->tell) && q->port.changed,
                          .dsn = o->dsn,
+                         .unheld = o->unheld,
                          .merged = o->merged,
                          .merged_arg = o->merged_arg};
     job_add(q, &f->job);

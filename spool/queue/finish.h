@@ -22,7 +22,9 @@ struct outcome {
     const struct finish_copies *copies; /* NULL: there are none */
     struct slice owed;
     struct msgid dsn;
+    bool unheld; /* the message is not known, so nobody holds it now: a hold that begins meanwhile is somebody else's */
     queue_merged *merged;
+    bool tell; /* although it was merged */
     void *merged_arg;
 };
 
@@ -30,5 +32,5 @@ struct outcome {
 int kills_gather(struct queue *q, const struct msgid *id, const struct entry *e, struct kills *k);
 /* As RT_KILLS, KILL_BYTES each. */
 void kills_put(struct wire_wr *w, const struct kills *k);
-/* The records are on their way, and the message's hold ends with them; or nothing happened. */
+/* The records are on their way, and the message's hold ends with them, but for o->unheld; or nothing happened. */
 int finish_start(struct queue *q, const struct outcome *o);

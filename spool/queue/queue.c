@@ -54,7 +54,7 @@ void queue_close(struct queue **q)
     while ((*q)->jobs)
         job_free(*q, (*q)->jobs); /* NOLINT(clang-analyzer-unix.Malloc): it takes the job off the list */
     victim_free(*q);
-    table_clear(&(*q)->holds, free);
+    table_clear(&(*q)->holds, hold_free);
     table_clear(&(*q)->finished, free);
     bags_free(&(*q)->bags);
     segs_free(&(*q)->segs);

@@ -22,6 +22,8 @@
 #include "spool/segment/seglog.h"
 #include "spool/segment/segread.h"
 
+#include <stdatomic.h>
+
 struct queue;
 
 /* What became of a message, with what is needed to find it: as it travels between copies (spool/storage.h). */
@@ -31,6 +33,7 @@ struct storage_state {
     struct slice domain;
     struct slice owed;      /* n * 16: storages other than this one that may hold a copy and do not know yet */
     struct msgid dsn;       /* tap: a DSN was made with it, which must be safe first; counter 0: none */
+    bool tell;              /* merge: port.changed hears of it, so that those who are owed do, if it is news here */
     struct msg_state state; /* live == 0: final */
 };
 
@@ -46,8 +49,8 @@ struct queue_port {
      * flushed/released. Must not call back into the queue. */
     void (*ready)(void *ctx, struct slice domain);
     void *ctx;
-    /* What queue_finish was told with `copies` is durable and applied; once for each, not in a replay.  Slices borrow
-     * until return.  Must not call back into the queue.  NULL: nobody asks. */
+    /* What queue_finish was told with `copies`, or queue_merge with `tell`, is durable and applied; once for each, not
+     * in a replay.  Slices borrow until return.  Must not call back into the queue.  NULL: nobody asks. */
     void (*changed)(void *ctx, const struct storage_state *st);
 };
 
@@ -93,6 +96,8 @@ struct claim {
     uint32_t chunks; /* 0: the body is in the record */
     uint64_t body_bytes;
     struct msg_state state;
+    const atomic_bool
+        *over; /* while it is claimed: its end, or some of it, came from elsewhere, or it is gone; any thread */
 };
 
 /* Claims up to cap messages of the domain, oldest first; returns how many.  before_us: see claim_mode (ignored for
@@ -125,9 +130,11 @@ struct finish_copies {
 int queue_finish(struct queue *q, struct slice domain, const struct claim *c, const struct item_result *results,
                  size_t n, uint64_t due_us, bool held, const struct finish_copies *copies);
 /* Takes in what became of a message elsewhere: final items stay final (set union), attempts, due time and hold are
- * those of the state with the higher seq.  A message that is final and not known here leaves a tombstone.  No
- * port.changed. 0: done runs when it is durable and applied; 1: that is known here, done does not run; -SATCHEL_EBUSY:
- * somebody holds the message; -SATCHEL_ENOENT: not known here and not final; -SATCHEL_EINVAL: another number of items.
+ * those of the state with the higher seq.  A message that is final and not known here leaves a tombstone.  port.changed
+ * only where st->tell. 0: done runs when it is durable and applied; 1: that is known here, done does not run;
+ * -SATCHEL_EBUSY: somebody holds the message (where items are final that are live here, the claim is `over`, and what
+ * came is taken in as soon as the message is given back: nobody claims it as it was); -SATCHEL_ENOENT: not known here
+ * and not final; -SATCHEL_EINVAL: another number of items.
  */
 typedef void queue_merged(void *arg, int res);
 int queue_merge(struct queue *q, const struct storage_state *st, queue_merged *done, void *arg);

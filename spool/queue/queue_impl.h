@@ -32,8 +32,10 @@ struct hold {
     uint64_t due_us; /* as the state is now */
     uint32_t seq;
     bool held;
-    bool gone;       /* the message ended while it was held */
-    uint8_t value_n; /* 0: too long to keep, the index has it */
+    bool gone; /* the message ended while it was held */
+    atomic_bool over;
+    struct late_end *late; /* what came from elsewhere meanwhile; or NULL */
+    uint8_t value_n;       /* 0: too long to keep, the index has it */
     uint8_t value[HOLD_VALUE_MAX];
 };
 
@@ -97,8 +99,13 @@ void hold_keep(struct queue *q, const struct msgid *id, struct slice value);
 void hold_follow(struct queue *q, const struct msgid *id, const struct msg_state *s);
 /* Ends the hold. back: the message was handed out and comes out again first. */
 void hold_end(struct queue *q, struct hold *h, bool back);
+void hold_free(void *h);
 /* Puts a message that nobody holds where the walk finds it in time. */
 void bag_place(struct bag *b, const struct place *at, uint64_t due_us, bool held);
+
+/* ---- merge.c */
+/* The message is not held any more: what came meanwhile is taken in. Frees it. */
+void late_end_start(struct queue *q, struct late_end *l);
 
 /* ---- move.c */
 /* Reads the segment and finds what must stay: q->victim.  -SATCHEL_EAGAIN: more than limit_bytes. */

@@ -2,7 +2,8 @@
  *
  * It keeps the contract on purpose to the letter: a bag is announced only when it had no live message before, claims
  * are exclusive, nothing is heard of before ready() was called once, and results are written down for the test to read.
- * The test's thread adds and looks, the relay's claims.  fake_shut withdraws all claims, as a lost lease does. */
+ * The test's thread adds and looks, the relay's claims.  fake_shut withdraws all claims, as a lost lease does; fake_end
+ * one, as the end of a message does that comes from elsewhere. */
 #pragma once
 #include "spool/base/clock.h"
 #include "spool/base/err.h"
@@ -25,7 +26,7 @@ struct fake_msg {
     struct slice rcpts[4];
     uint32_t rcpts_n;
     struct outlet_msg m;
-    bool claimed;
+    bool claimed, over;
     uint32_t releases, era; /* era: of the claim */
     char *big_body;
     struct smtp_status last;
@@ -190,6 +191,12 @@ static int fake_finish(struct outlet *o, struct outlet_msg *m, const struct item
     return rc;
 }
 
+static void fake_finish_all(struct fake_msg *x)
+{
+    for (uint32_t i = 0; i < x->rcpts_n; i++)
+        state_finish(&x->m.state, i, ITEM_DELIVERED);
+}
+
 static void fake_release(struct outlet *o, struct outlet_msg *m)
 {
     struct fake_outlet *f = fake_of(o);
@@ -198,6 +205,8 @@ static void fake_release(struct outlet *o, struct outlet_msg *m)
     assert(x->claimed);
     x->claimed = false;
     x->releases++;
+    if (x->over)
+        fake_finish_all(x);
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -207,7 +216,23 @@ static bool fake_may(struct outlet *o, const struct outlet_msg *m)
     const struct fake_msg *x = m->impl;
     if (atomic_load(&f->shut_asks) > 0 && atomic_fetch_sub(&f->shut_asks, 1) == 1)
         atomic_fetch_or(&f->era, 1);
-    return x->era == atomic_load(&f->era);
+    pthread_mutex_lock(&f->lock);
+    bool over = x->over;
+    pthread_mutex_unlock(&f->lock);
+    return !over && x->era == atomic_load(&f->era);
+}
+
+/* The message was delivered elsewhere; where it is claimed, the claim is withdrawn. */
+static inline void fake_end(struct fake_outlet *f, uint32_t i)
+{
+    pthread_mutex_lock(&f->lock);
+    struct fake_msg *x = f->msgs[i];
+    x->over = true;
+    if (!x->claimed)
+        fake_finish_all(x);
+    else
+        fake_announce(f, x->domain);
+    pthread_mutex_unlock(&f->lock);
 }
 
 /* Withdraws all claims, and says so for this domain. */

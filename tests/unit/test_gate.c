@@ -132,6 +132,29 @@ static void deadline(void **state)
     h->out->ops->release(h->out, m[1]);
 }
 
+/* The spool itself withdrew it: its end came from elsewhere. */
+static void what_is_over_inside(void **state)
+{
+    struct house *h = *state;
+    struct outlet_msg *m[BATCH];
+    struct slice domain;
+    struct item_result bounced = {.item = 0, .end = ITEM_BOUNCED};
+    add(h, "3.test");
+    add(h, "3.test");
+    gate_grant(h->gate, 3, true);
+    assert_int_equal(claim(h, "3.test", m), 2);
+    while (h->out->ops->ready(h->out, &domain))
+        ;
+    fake_end(h->in, 1);
+    assert_true(h->out->ops->ready(h->out, &domain));
+    assert_true(slice_eq(domain, slice_str("3.test")));
+    assert_true(h->out->ops->may(h->out, m[0]));
+    assert_false(h->out->ops->may(h->out, m[1]));
+    assert_int_equal(h->out->ops->finish(h->out, m[1], &bounced, 1, 0, false, NULL), -SATCHEL_EAGAIN);
+    assert_int_equal(gate_claims(h->gate, 3), 1);
+    h->out->ops->release(h->out, m[0]);
+}
+
 /* The shard was closed and opened again: somebody else may have delivered these in between. */
 static void old_claims_stay_withdrawn(void **state)
 {
@@ -262,7 +285,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(only_granted_shards),    T(deadline),           T(old_claims_stay_withdrawn),
+        T(only_granted_shards),    T(deadline),           T(old_claims_stay_withdrawn), T(what_is_over_inside),
         T(delivered_is_said_late), T(doubt_stops_expiry), T(closing_races_claiming),
     };
     return cmocka_run_group_tests_name("gate", tests, NULL, NULL);

@@ -530,6 +530,40 @@ static void withdrawn_at_each_question(void **state)
     assert_fifo(h->primary, 12);
 }
 
+static bool was_taken(const struct fake_primary *p, int number)
+{
+    for (int i = 0; i < atomic_load(&p->taken_n); i++)
+        if (p->taken[i] == number)
+            return true;
+    return false;
+}
+
+/* Claims in the midst of others, whose end came from elsewhere: these are not sent, the others all, in order.  Dots
+ * leave one by one: what is at least two places behind the last one taken had none yet. */
+static void withdrawn_one_by_one(void **state)
+{
+    struct house *h = *state;
+    int over[10], over_n = 0;
+    primary_up(h->primary);
+    start(h);
+    add_many(h, 300, "slow@" DOMAIN);
+    for (int round = 1; round <= 10; round++) {
+        wait_for(atomic_load(&h->primary->taken_n) >= round * 20);
+        int i = h->primary->taken[atomic_load(&h->primary->taken_n) - 1] + 2 + round % 4 * 3;
+        fake_end(h->out, (uint32_t)i);
+        if (h->primary->taken[atomic_load(&h->primary->taken_n) - 1] + 1 < i)
+            over[over_n++] = i;
+    }
+    wait_for(ended(h, ITEM_DELIVERED) == 300);
+    int n = atomic_load(&h->primary->taken_n);
+    assert_true(over_n > 0);
+    for (int i = 0; i < over_n; i++)
+        assert_false(was_taken(h->primary, over[i]));
+    for (int i = 1; i < n; i++)
+        assert_true(h->primary->taken[i - 1] < h->primary->taken[i]);
+    assert_true(n >= 290 && n <= 300 - over_n);
+}
+
 static int unread_at(const struct fake_primary *p)
 {
     int n = 0;
@@ -623,6 +657,7 @@ int main(void)
         T(smarthost),
         T(withdrawn_in_mid_drain),
         T(withdrawn_at_each_question),
+        T(withdrawn_one_by_one),
         T(withdrawn_before_the_kernel_has_the_dot),
         T(withdrawn_ends_nothing),
         T(withdrawn_bounces_nothing),

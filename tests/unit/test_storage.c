@@ -592,6 +592,34 @@ static void tombstones_expire_in_the_end(void **state)
     assert_int_equal(put_n(3, 1, 0), -SATCHEL_EEXIST);
 }
 
+/* The relay holds it: it is not to deliver it, and what came is taken in when it gives it back. */
+static void an_end_withdraws_the_claim(void **state)
+{
+    (void)state;
+    struct outlet_msg *m;
+    struct slice domain;
+    struct storage_state st;
+    assert_int_equal(put_n(1, 2, 0), 0);
+    assert_true(wait_live(1, true));
+    while (rig.o->ops->ready(rig.o, &domain))
+        ;
+    assert_int_equal(rig.o->ops->claim(rig.o, slice_str(DOMAIN), CLAIM_DUE, 0, &m, 1), 1);
+    assert_true(rig.o->ops->may(rig.o, m));
+    assert_int_equal(merge_once(1, "DB", 3, slice_of(OWED, sizeof OWED)), -SATCHEL_EBUSY);
+    assert_false(rig.o->ops->may(rig.o, m));
+    assert_true(rig.o->ops->ready(rig.o, &domain));
+    assert_true(slice_eq(domain, slice_str(DOMAIN)));
+    assert_true(wait_live(1, true));
+    rig.o->ops->release(rig.o, m);
+    assert_true(wait_live(1, false));
+    for (int i = 0; i < 2000 && !tomb(1, &st); i++)
+        turn();
+    assert_int_equal(state_end(&st.state, 1), ITEM_BOUNCED);
+    assert_true(slice_eq(st.owed, slice_of(OWED, sizeof OWED)));
+    assert_int_equal(merge_n(1, "DB", 3), 0);
+    check_digest();
+}
+
 /* ---- forget */
 
 static void a_forgotten_copy_may_come_back(void **state)
@@ -912,6 +940,7 @@ int main(void)
         T(every_order_ends_alike),
         T(confirmations_settle_a_tombstone),
         T(tombstones_expire_in_the_end),
+        T(an_end_withdraws_the_claim),
         T(a_forgotten_copy_may_come_back),
         T(the_tap_tells_each_change_once),
         T(a_repair_takes_the_place_of_damage),

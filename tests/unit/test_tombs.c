@@ -3,7 +3,8 @@
  *
  *   - what ended never lives again, neither here nor in a full scan of what is left of the log (no tombstone disappears
  *     before every copy that it kills);
- *   - what was stored and not ended or forgotten since is there;
+ *   - what was stored and not ended or forgotten since is there; an end that came while somebody held the message
+ * counts from then on, and takes hold at the latest when nobody holds it any more;
  *   - the index says what a full scan says; digests and counters say what the index says.
  *
  *   SEED=n runs one seed;  SEEDS=n runs that many (default 60). */
@@ -20,6 +21,7 @@ struct known {
     uint32_t items, chunks;
     bool must_live; /* stored, and nobody asked to end or forget it since */
     bool ended;     /* had a tombstone */
+    uint32_t over;  /* mask of items whose end came while it was held, until that was seen to be so */
 };
 
 struct world {
@@ -30,7 +32,7 @@ struct world {
     struct claim claims[CLAIMS];
     size_t claims_n;
     int merges; /* under way */
-    size_t freed, late, expired;
+    size_t freed, late, expired, overs;
 };
 
 static struct world world;
@@ -77,6 +79,8 @@ static void do_store(struct world *w)
     learn(w);
     if (k->ended && !has_tomb(n))
         return;
+    if (!is_live(n))
+        k->over = 0; /* it was forgotten, and with it what some items came to */
     if (k->items == 0) {
         k->items = 1 + (uint32_t)below(w, 3);
         k->chunks = below(w, 4) == 0 ? 1 + (uint32_t)below(w, 3) : 0;
@@ -88,7 +92,7 @@ static void do_store(struct world *w)
     struct record m = fake_msg(n, DOMAIN, 1000 + n, k->items, slice_of(body, n * 7 % 600), k->chunks, meta);
     fake_put(&fakelog, &m);
     w->late += k->ended;
-    k->must_live = !k->ended;
+    k->must_live = !k->ended && !k->over;
 }
 
 static void do_claim(struct world *w)
@@ -141,10 +145,12 @@ static void do_merge(struct world *w)
         state_finish(&st.state, i, below(w, 3) ? ITEM_DELIVERED : ITEM_LIVE);
     int res = queue_merge(fakelog.q, &st, merged, w);
     w->merges += res == 0;
-    if (res == 0)
+    if (res == 0 || res == -SATCHEL_EBUSY)
         k->must_live = false;
-    else if (res != 1 && res != -SATCHEL_EBUSY && res != -SATCHEL_ENOENT)
+    else if (res != 1 && res != -SATCHEL_ENOENT)
         fail_msg("seed %llu: merge said %d", (unsigned long long)w->seed, res);
+    for (uint32_t i = 0; res == -SATCHEL_EBUSY && i < k->items; i++)
+        k->over |= state_end(&st.state, i) != ITEM_LIVE ? 1u << i : 0;
 }
 
 static void do_forget(struct world *w)
@@ -236,6 +242,23 @@ static void check_equal(const struct world *w, const char *now, const char *scan
                  (int)strcspn(now, "\n"), now, (int)strcspn(scan, "\n"), scan);
 }
 
+/* What came while it was held is so when nobody holds it. */
+static void check_over(struct world *w, uint64_t n)
+{
+    struct msgid id = fake_id(n);
+    struct queue_entry e;
+    char domain[256];
+    if (hold_find(fakelog.q, &id))
+        return;
+    bool live = queue_find(fakelog.q, &id, &e, domain) == 0;
+    for (uint32_t i = 0; i < w->msgs[n].items; i++)
+        if (live && w->msgs[n].over & 1u << i && state_end(&e.state, i) == ITEM_LIVE)
+            fail_msg("seed %llu: item %u of message %llu lives, its end came while it was held",
+                     (unsigned long long)w->seed, i, (unsigned long long)n);
+    w->overs += w->msgs[n].over != 0;
+    w->msgs[n].over = 0;
+}
+
 static void check_now(struct world *w)
 {
     fake_turn(&fakelog);
@@ -246,10 +269,12 @@ static void check_now(struct world *w)
     free(scan);
     for (uint64_t n = 1; n <= MSGS; n++) {
         struct known *k = &w->msgs[n];
-        if (is_live(n) ? k->ended : k->must_live)
+        bool live = is_live(n);
+        if (live ? k->ended : k->must_live)
             fail_msg("seed %llu: message %llu %s", (unsigned long long)w->seed, (unsigned long long)n,
-                     k->ended ? "came back" : "is lost");
+                     live ? "came back" : "is lost");
         w->expired += k->ended && !has_tomb(n);
+        check_over(w, n);
     }
     check_counters(w);
     check_segments(w);
@@ -268,6 +293,8 @@ static void do_crash(struct world *w)
     fakelog.frees_n = 0;
     w->claims_n = 0;
     w->merges = 0;
+    for (uint64_t n = 1; n <= MSGS; n++)
+        w->msgs[n].over = 0; /* it is said again */
     queue_close(&fakelog.q);
     if (below(w, 4) == 0) {
         fakelog.ix->ops->close(&fakelog.ix);
@@ -284,8 +311,13 @@ static void do_crash(struct world *w)
 static void run_seed(uint64_t seed)
 {
     struct world *w = &world;
-    size_t freed = w->freed, late = w->late, expired = w->expired;
-    *w = (struct world){.seed = seed, .cfg = queue_config_default, .freed = freed, .late = late, .expired = expired};
+    const struct world all = *w;
+    *w = (struct world){.seed = seed,
+                        .cfg = queue_config_default,
+                        .freed = all.freed,
+                        .late = all.late,
+                        .expired = all.expired,
+                        .overs = all.overs};
     rng_seed(&w->rng, seed);
     w->cfg.flush_bytes = below(w, 2) ? 2000 + below(w, 40000) : 1u << 30;
     w->cfg.move_inflight = 1 + (uint32_t)below(w, 10);
@@ -323,9 +355,9 @@ static void test_random(void **state)
     uint64_t seeds = many ? strtoull(many, NULL, 10) : 60;
     for (uint64_t s = 1; s <= seeds; s++)
         run_seed(s);
-    print_message("# %zu segments freed, %zu copies came late, %zu tombstones gone\n", world.freed, world.late,
-                  world.expired);
-    assert_true(world.freed > seeds && world.late > seeds && world.expired > seeds);
+    print_message("# %zu segments freed, %zu copies came late, %zu tombstones gone, %zu ends came while held\n",
+                  world.freed, world.late, world.expired, world.overs);
+    assert_true(world.freed > seeds && world.late > seeds && world.expired > seeds && world.overs > seeds);
 }
 
 /* What was said of a copy that was given up does not reach the one that came later, wherever compaction takes it. */
