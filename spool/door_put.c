@@ -44,8 +44,8 @@ static bool put_is_here(struct spool *s, const struct storage_put *p, enum queue
     return known == QUEUE_LIVE && put_is_whole(s, &p->rec);
 }
 
-/* 1: to be written; else the answer. */
-static int put_judge(struct spool *s, const struct storage_put *p)
+/* 1: to be written; else the answer. new_r: nothing is known of the message. */
+static int put_judge(struct spool *s, const struct storage_put *p, bool *new_r)
 {
     if (!put_fits(&p->rec))
         return -SATCHEL_EINVAL;
@@ -54,6 +54,7 @@ static int put_judge(struct spool *s, const struct storage_put *p)
     if (p->rec.type != REC_MSG && p->rec.type != REC_CHUNK)
         return 1;
     enum queue_known known = queue_known(s->queue, &p->rec.id);
+    *new_r = known == QUEUE_UNKNOWN;
     if (known == QUEUE_TOMB)
         return -SATCHEL_EEXIST;
     return put_is_here(s, p, known) ? 0 : 1;
@@ -82,6 +83,15 @@ static void put_applied(struct spool_append *a)
     door_stage(d, &p->post, MAIL_PUT, whole ? 0 : -SATCHEL_ENOENT);
 }
 
+/* Its chunks came to a process that died since, and nobody missed them there: it must not count as a copy. */
+static void put_applied_new(struct spool_append *a)
+{
+    const struct msgid *id = &a->e.rec.id;
+    if (a->res == 0 && !queue_is_whole(a->spool->queue, id, put_chunks(&a->e.rec)))
+        queue_forget(a->spool->queue, id);
+    put_applied(a);
+}
+
 /* What compaction wrote into the record speaks of another log. */
 static void put_meta(struct wire_wr *w, const struct record *rec)
 {
@@ -96,7 +106,7 @@ static void put_meta(struct wire_wr *w, const struct record *rec)
             meta_put(w, t.tag, t.value);
 }
 
-static struct spool_append *put_append(struct copy_door *d, struct storage_put *p)
+static struct spool_append *put_append(struct copy_door *d, struct storage_put *p, bool is_new)
 {
     size_t cap = p->rec.copyset.n + p->rec.meta.n;
     struct spool_append *a = append_new(d->s, p->rec.type, cap);
@@ -116,7 +126,8 @@ static struct spool_append *put_append(struct copy_door *d, struct storage_put *
     a->e.body_parts_n = p->body_parts_n;
     a->e.flags = (p->flags & PUT_LAZY ? ENTRY_LAZY : 0) | (rec->type == REC_ABORT ? ENTRY_LAZY | ENTRY_RESERVE : 0);
     a->settled = put_settled;
-    a->applied = put_chunks(rec) ? put_applied : NULL;
+    if (put_chunks(rec))
+        a->applied = is_new ? put_applied_new : put_applied;
     a->owner = p;
     return a;
 }
@@ -154,14 +165,15 @@ static int put_repair(struct copy_door *d, struct storage_put *p)
 void door_put(struct storage *st, struct storage_put *p)
 {
     struct copy_door *d = door_of(st);
-    int res = put_judge(d->s, p);
+    bool is_new = false;
+    int res = put_judge(d->s, p, &is_new);
     p->impl = d;
     if (res == 1 && p->rec.type == REC_MSG && p->flags & PUT_REPAIR && (res = put_repair(d, p)) == 0) {
         d->under_way++;
         d->posted = true;
         return;
     }
-    struct spool_append *a = res == 1 ? put_append(d, p) : NULL;
+    struct spool_append *a = res == 1 ? put_append(d, p, is_new) : NULL;
     d->under_way++;
     if (!a) {
         door_answer(d, &p->post, MAIL_PUT, res == 1 ? -SATCHEL_ENOMEM : res);

@@ -370,9 +370,24 @@ void copies_request(struct copies *c, struct copy_request *cr)
 
 /* ---- links and time */
 
+/* A process that starts again has forgotten the chunks that it had without their message. */
+static void plans_down(struct copies *c, const struct storage_id *peer)
+{
+    struct dlist *it, *tmp;
+    for (int i = 0; i < 256; i++)
+        dlist_each(it, tmp, &c->plans[i])
+        {
+            struct plan *p = dlist_of(it, struct plan, link);
+            int at = plan_index(p, peer);
+            if (at >= 0)
+                p->out[at] = true;
+        }
+}
+
 void request_down(struct copies *c, const struct storage_id *peer)
 {
     struct dlist *it, *tmp;
+    plans_down(c, peer);
     dlist_each(it, tmp, &c->reqs)
     {
         struct req *r = dlist_of(it, struct req, link);

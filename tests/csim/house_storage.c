@@ -10,6 +10,7 @@ struct entry {
     struct seglog_entry e;
     struct house_depot *d;
     struct storage_put *put;
+    bool is_new; /* nothing was known of the message */
     uint8_t meta[];
 };
 
@@ -94,13 +95,14 @@ static bool put_is_here(struct house_depot *d, const struct storage_put *p, enum
     return known == QUEUE_LIVE;
 }
 
-static int put_judge(struct house_depot *d, const struct storage_put *p)
+static int put_judge(struct house_depot *d, const struct storage_put *p, bool *new_r)
 {
     if (d->full && p->rec.type != REC_ABORT)
         return -SATCHEL_EFULL;
     if (p->rec.type != REC_MSG && p->rec.type != REC_CHUNK)
         return 1;
     enum queue_known known = queue_known(d->h.q, &p->rec.id);
+    *new_r = known == QUEUE_UNKNOWN;
     if (known == QUEUE_TOMB)
         return -SATCHEL_EEXIST;
     return put_is_here(d, p, known) ? 0 : 1;
@@ -126,8 +128,11 @@ static void entry_done(struct seglog_entry *e, int res)
 {
     struct entry *x = (struct entry *)e;
     struct house_depot *d = x->d;
-    if (!d->dying && res == 0 && put_chunks(&e->rec) && !queue_is_whole(d->h.q, &e->rec.id, put_chunks(&e->rec)))
+    if (!d->dying && res == 0 && put_chunks(&e->rec) && !queue_is_whole(d->h.q, &e->rec.id, put_chunks(&e->rec))) {
+        if (x->is_new)
+            queue_forget(d->h.q, &e->rec.id);
         res = -SATCHEL_ENOENT;
+    }
     if (!d->dying && res == 0)
         note_stored(d, &e->rec);
     answer_put(d, x->put, res);
@@ -137,7 +142,8 @@ static void entry_done(struct seglog_entry *e, int res)
 static void st_put(struct storage *s, struct storage_put *p)
 {
     struct house_depot *d = of_storage(s);
-    int res = d->dying ? -SATCHEL_ESHUT : put_judge(d, p);
+    bool is_new = false;
+    int res = d->dying ? -SATCHEL_ESHUT : put_judge(d, p, &is_new);
     if (res != 1) {
         answer_put(d, p, res);
         return;
@@ -146,6 +152,7 @@ static void st_put(struct storage *s, struct storage_put *p)
     assert(x);
     x->d = d;
     x->put = p;
+    x->is_new = is_new;
     x->e = (struct seglog_entry){
         .rec = p->rec, .body_parts = p->body_parts, .body_parts_n = p->body_parts_n, .done = entry_done};
     x->e.rec.flags &= (uint16_t)~REC_F_MOVED;

@@ -278,6 +278,28 @@ static void test_chunk_lost(void **state)
     assert_int_equal(holders_of(1), 0);
 }
 
+/* One that was started again after it had acked a chunk has forgotten that: it never gets the MSG, either. */
+static void test_chunk_forgotten(void **state)
+{
+    struct freq q[2];
+    (void)state;
+    for (uint32_t members = 2; members <= 3; members++) {
+        fstart(4, members, 2, 1, &cfg);
+        freq_chunk(&q[0], 3, 1, 0, 0);
+        frun(10000, NULL);
+        assert_true(q[0].done && q[0].res == 0);
+        flink(1, 3, false);
+        net.nodes[1].msgs[1].chunks = 0;
+        flink(1, 3, true);
+        freq_send(&q[1], 3, 1, 0, 1);
+        frun(10000, NULL);
+        assert_true(q[1].done && q[1].res == (members == 2 ? -SATCHEL_EAGAIN : 0));
+        assert_int_equal(net.nodes[1].msgs[1].what, 0);
+        if (members == 2)
+            fstop();
+    }
+}
+
 static bool forgets_are_lost(uint32_t from, uint32_t to, uint16_t type)
 {
     (void)from;
@@ -789,6 +811,7 @@ int main(void)
         T(test_unknown_shard),
         T(test_chunks),
         T(test_chunk_lost),
+        T(test_chunk_forgotten),
         T(test_chunk_refused),
         T(test_abort),
         T(test_end_is_pushed),
