@@ -78,11 +78,12 @@ static json_t *message_json(const struct admin *a, const struct outlet_msg *m)
 {
     char id[MSGID_TEXT_MAX];
     msgid_format(&m->id, id);
-    return json_pack("{ss so so sf sI so so so sI so sb so}", "id", id, "domain", text_json(m->domain), "arrival",
+    return json_pack("{ss so so sf sI so so so sI so sb sb so}", "id", id, "domain", text_json(m->domain), "arrival",
                      admin_json_time(m->arrival_us), "age_s", admin_age_s(a, m->arrival_us), "bytes",
                      (json_int_t)m->bytes, "sender", text_json(m->sender), "helo", text_json(m->helo), "client",
                      text_json(m->client), "attempts", (json_int_t)m->state.attempts, "due",
-                     admin_json_time(m->state.due_us), "held", m->state.held, "recipients", recipients_json(m));
+                     admin_json_time(m->state.due_us), "held", m->state.held, "unreadable", m->unreadable, "recipients",
+                     recipients_json(m));
 }
 
 enum MHD_Result admin_message_get(struct admin_request *r)

@@ -168,8 +168,11 @@ static void message_print(const json_t *m)
     printf("message    %s\ndomain     %s\narrived    %s, %s ago\nsize       %s\n", json_text(m, "id"),
            json_text(m, "domain"), json_text(m, "arrival"), human_age(json_number(m, "age_s"), a),
            human_bytes(json_count(m, "bytes"), b));
-    printf("from       <%s>\nclient     %s [%s]\n", safe(json_text(m, "sender"), s1, sizeof s1),
-           safe(json_text(m, "helo"), s2, sizeof s2), json_text(m, "client"));
+    if (json_is_true(json_object_get(m, "unreadable")))
+        printf("unreadable its record is damaged; a copy on another node repairs it, or `queue delete` ends it\n");
+    else
+        printf("from       <%s>\nclient     %s [%s]\n", safe(json_text(m, "sender"), s1, sizeof s1),
+               safe(json_text(m, "helo"), s2, sizeof s2), json_text(m, "client"));
     printf("tries      %" PRIu64 "%s%s%s\n", json_count(m, "attempts"), *json_text(m, "due") ? ", next due " : "",
            json_text(m, "due"), json_is_true(json_object_get(m, "held")) ? ", held" : "");
     json_array_foreach(json_object_get(m, "recipients"), i, r)

@@ -169,7 +169,8 @@ static void claim_damaged(struct outlet_door *d, struct slice domain, const stru
 {
     char id[MSGID_TEXT_MAX];
     msgid_format(&c->id, id);
-    log_error("spool.unreadable", "id=%s domain=%.*s pos=%llx error=\"%s\" remedy=\"satchelctl spool check\"", id,
+    log_error("spool.unreadable",
+              "id=%s domain=%.*s pos=%llx error=\"%s\" remedy=\"satchelctl spool check; satchelctl queue delete\"", id,
               SLICE_FMT(domain), (unsigned long long)c->pos, satchel_strerror(rc));
     struct item_result res = {.item = 0, .end = ITEM_LIVE};
     for (uint32_t i = 0; i < c->state.items; i++)
@@ -231,21 +232,48 @@ static size_t out_claim(struct outlet *o, struct slice domain, enum claim_mode m
     return out;
 }
 
+/* What the index knows of a message whose record is damaged. */
+static struct out_msg *msg_unreadable(const struct claim *c, struct slice domain)
+{
+    struct out_msg *m = calloc(1, sizeof *m + c->state.items * sizeof *m->rcpts + domain.n);
+    if (!m)
+        return NULL;
+    uint8_t *name = (uint8_t *)(m->rcpts + c->state.items);
+    memcpy(name, domain.p, domain.n);
+    m->claim = *c;
+    m->m = (struct outlet_msg){.id = c->id,
+                               .arrival_us = c->arrival_us,
+                               .domain = slice_of(name, domain.n),
+                               .rcpts = m->rcpts,
+                               .rcpts_n = c->state.items,
+                               .bytes = c->body_bytes,
+                               .state = c->state,
+                               .impl = m,
+                               .unreadable = true};
+    return m;
+}
+
 static int out_claim_id(struct outlet *o, const struct msgid *id, struct outlet_msg **msg_r)
 {
     struct outlet_door *d = (struct outlet_door *)o;
     struct claim c;
+    struct record rec;
     char domain[256];
     spool_lock(d->s);
     int rc = queue_claim_id(d->s->queue, id, &c, domain);
     spool_unlock(d->s);
     if (rc < 0)
         return rc;
-    struct out_msg *m = claim_read(d, slice_str(domain), &c);
-    if (!m)
-        return -SATCHEL_EIO;
-    *msg_r = &m->m;
-    return 0;
+    rc = segread_head(d->heads, c.pos, c.size, &rec);
+    struct out_msg *m = rc == 0 ? msg_new(&c, &rec) : msg_unreadable(&c, slice_str(domain));
+    if (m) {
+        *msg_r = &m->m;
+        return 0;
+    }
+    spool_lock(d->s);
+    queue_unclaim(d->s->queue, &c.id);
+    spool_unlock(d->s);
+    return -SATCHEL_ENOMEM;
 }
 
 /* ---- reading */
@@ -434,7 +462,7 @@ static int out_finish(struct outlet *o, struct outlet_msg *msg, const struct ite
 
 /* ---- looking */
 
-/* One node's spool has nobody who could withdraw a claim. */
+/* Withdrawn by what became of the message elsewhere. */
 static bool out_may(struct outlet *o, const struct outlet_msg *m)
 {
     (void)o;

@@ -24,6 +24,8 @@ struct outlet_msg {
     uint64_t bytes; /* what read() yields in all: trace field and body */
     struct msg_state state;
     void *impl;
+    bool unreadable; /* from claim_id only: its record is damaged; nothing above but id, arrival, domain and state, and
+                      * rcpts without text.  It can be ended, not read */
 };
 
 /* A message the relay makes itself (DSN): durable in one group with the end of the message it is about. */
@@ -37,6 +39,7 @@ struct outlet_ops {
      */
     size_t (*claim)(struct outlet *o, struct slice domain, enum claim_mode mode, uint64_t before_us,
                     struct outlet_msg **msgs_r, size_t cap);
+    /* One that cannot be read, too: see outlet_msg.unreadable. */
     int (*claim_id)(struct outlet *o, const struct msgid *id, struct outlet_msg **msg_r);
     /* Bytes [off, off+n) of trace field + body: bytes read, 0 at the end, or error. data_r borrows until the next read
      * on this door: no copy is made for small messages. */

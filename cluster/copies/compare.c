@@ -7,10 +7,13 @@
  * costs a walk over the bags that differ).
  *
  * In sync: digests were equal, or a session ended well, and nothing that we sent it since went unanswered; and it is a
- * member by its own map, too.  One whose map is older would shed what it was just given. */
+ * member by its own map, too.  One whose map is older would shed what it was just given.
+ *
+ * A record that cannot be read is asked for elsewhere (scrub.c) at once; one that nobody has any more keeps its two
+ * storages apart for DAMAGED_ROUNDS, and nothing after that: whatever else there is has been compared. */
 #include "cluster/copies/copies_impl.h"
 
-enum { BUSY_ROUNDS = 12, RETRY_US = 200000 };
+enum { BUSY_ROUNDS = 12, DAMAGED_ROUNDS = 12, RETRY_US = 200000 };
 
 struct round {
     enum obj_kind kind;
@@ -33,9 +36,11 @@ struct merge_job {
     uint64_t deadline_us;
     void (*done)(void *arg, uint32_t shard, int res);
     void *arg;
-    struct {
+    uint32_t got; /* messages that these brought */
+    struct who {
         struct storage_id id;
         enum { WHO_TODO, WHO_ASKED, WHO_OK } state;
+        uint32_t got_then, brought; /* got when it was asked; what it brought itself since */
     } who[MEMBERS_MAX + FORMER_MAX];
 };
 
@@ -97,6 +102,9 @@ static void session_ended(struct copies *c, uint64_t arg, uint32_t shard, const 
     if (!m)
         return;
     m->busy = false;
+    m->damaged = res == -SATCHEL_EDAMAGED ? m->damaged + 1 : 0;
+    if (m->damaged >= DAMAGED_ROUNDS)
+        res = 0;
     if (res == 0 && m->missed == m->missed_then && m->vouches)
         sync_set(c, shard, m, true);
     if (res < 0)
@@ -118,6 +126,7 @@ static void round_one(struct copies *c, struct round *r, const struct round_shar
         return;
     if (count == q->count && digest == q->digest) {
         m->asked = true;
+        m->damaged = 0;
         if (m->missed == m->missed_then && m->vouches)
             sync_set(c, q->shard, m, true);
         return;
@@ -274,17 +283,37 @@ void copies_merge(struct copies *c, uint32_t shard, uint64_t wait_us, void (*don
     copies_wake(c, 0);
 }
 
+void compare_brought(struct copies *c, const struct storage_id *by, struct slice domain)
+{
+    struct dlist *it, *tmp;
+    uint32_t shard = dlist_empty(&c->merges) ? UINT32_MAX : shard_of(c, domain);
+    dlist_each(it, tmp, &c->merges)
+    {
+        struct merge_job *j = dlist_of(it, struct merge_job, link);
+        j->got += shard != UINT32_MAX && j->shard == shard;
+        for (uint32_t i = 0; i < j->n && j->shard == shard; i++)
+            j->who[i].brought += storage_id_eq(&j->who[i].id, by);
+    }
+}
+
+/* What another one brought meanwhile, it may know to be over: it said nothing of that, since we did not have it. */
+static bool asked_in_vain(const struct merge_job *j, const struct who *w)
+{
+    return w->state == WHO_OK && j->got - w->got_then != w->brought;
+}
+
 static void merge_session_ended(struct copies *c, uint64_t arg, uint32_t shard, const struct storage_id *peer, int res)
 {
     struct merge_job *j = slots_get(&c->slots, arg);
     struct msync *m = sync_of(c, shard, peer);
+    bool told = res == 0 || res == -SATCHEL_EDAMAGED; /* what cannot be read there, waiting does not mend */
     if (res == 0 && m && m->missed == m->missed_then && m->vouches) {
         m->asked = true;
         sync_set(c, shard, m, true);
     }
     for (uint32_t i = 0; j && j->kind == OBJ_MERGE && i < j->n; i++)
         if (storage_id_eq(&j->who[i].id, peer))
-            j->who[i].state = res == 0 ? WHO_OK : WHO_TODO;
+            j->who[i].state = told ? WHO_OK : WHO_TODO;
     copies_wake(c, 0);
 }
 
@@ -302,6 +331,8 @@ static uint32_t merge_ask(struct copies *c, struct merge_job *j, uint32_t *silen
     *silent_r = 0;
     for (uint32_t i = 0; i < j->n; i++) {
         struct cpeer *p = peer_find(c, &j->who[i].id);
+        if (asked_in_vain(j, &j->who[i]))
+            j->who[i].state = WHO_TODO;
         if (j->who[i].state != WHO_OK && !can_answer(c, &j->who[i].id)) {
             ++*silent_r;
             continue;
@@ -313,6 +344,8 @@ static uint32_t merge_ask(struct copies *c, struct merge_job *j, uint32_t *silen
         if (!session_start(c, p, j->shard, true, merge_session_ended, j->token))
             continue;
         j->who[i].state = WHO_ASKED;
+        j->who[i].got_then = j->got;
+        j->who[i].brought = 0;
         if (m)
             m->missed_then = m->missed;
     }

@@ -80,7 +80,8 @@ struct endref;
 struct state_batch {
     uint64_t id, last, sent_us; /* last: sequence of its last end */
     uint32_t n;
-    bool taken; /* what it says is over is not handed out there any more, though it may not be durable there */
+    bool taken;         /* what it says is over is not handed out there any more, though it may not be durable there */
+    struct fbuf *frame; /* what was sent: says which shards an answer left out */
 };
 
 struct cpeer { /* NOLINT(clang-analyzer-optin.performance.Padding): by topic */
@@ -133,6 +134,7 @@ struct msync {
     uint64_t session_us;   /* when the last comparison began; 0: none yet */
     uint64_t missed;       /* counts what it did not ack */
     uint64_t missed_then;  /* when the last question was asked */
+    uint32_t damaged;      /* comparisons in a row that failed for nothing but records that cannot be read */
 };
 
 struct cshard {
@@ -144,6 +146,7 @@ struct cshard {
     /* shed.c */
     bool shedding;
     uint64_t shed_at_us;     /* not before */
+    uint64_t links_until_us; /* until then members that live and are not linked are waited for */
     uint64_t forgot_us;      /* when mail of it was forgotten here; 0: never */
     uint64_t emptied_at_us;  /* env.emptied is not said before */
     uint64_t shed_digest;    /* of what all who were reachable have confirmed */
@@ -177,6 +180,7 @@ struct job {
     struct dlist link;
     struct cpeer *peer;
     uint32_t pending; /* puts and merges here that came with it */
+    uint32_t got;     /* puts of them that are durable */
     bool ended, repair;
     int res;
     uint64_t heard_us;
@@ -357,7 +361,8 @@ void feed_down(struct copies *c, struct cpeer *p);
 
 /* ---- job.c */
 typedef void job_done(struct copies *c, uint64_t arg, int res);
-/* NULL: no link or no memory; done does not run then.  n == 0: asks for nothing and is over when what the caller adds
+/* NULL: no link or no memory; done does not run then.  repair: what comes takes the place of what is here, and nothing
+ * coming is -SATCHEL_ENOENT.  n == 0: asks for nothing and is over when what the caller adds
  * to it is: call job_step then. */
 struct job *job_want(struct copies *c, struct cpeer *p, const struct msgid *ids, size_t n, bool repair, job_done *done,
                      uint64_t arg);
@@ -401,6 +406,8 @@ void compare_round_reply(struct copies *c, struct cpeer *from, void *obj, struct
 void compare_missed(struct copies *c, uint32_t shard, const struct storage_id *to);
 /* Our word on the member `to` of a shard that we own; NULL: no such. */
 struct msync *sync_of(struct copies *c, uint32_t shard, const struct storage_id *to);
+/* A message that we did not have came from `by`, who was asked for it. */
+void compare_brought(struct copies *c, const struct storage_id *by, struct slice domain);
 void compare_up(struct copies *c, struct cpeer *p);
 void compare_down(struct copies *c, struct cpeer *p);
 /* Shards were made anew from `old` (NULL for shards that are new). */

@@ -6,7 +6,8 @@
  *
  * The queues are only quick.  What they cannot hold, what a lost link took along, and what a crash forgot is in the
  * storage: ends that are owed are walked again at each link-up, when we become owner, and every AGAIN_US or more.
- * Partial ends (some recipients) are no tombstones: comparison finds those, their digests differ. */
+ * Partial ends (some recipients) are no tombstones: comparison finds those, their digests differ.  One that a member
+ * left out of its answer puts it out of sync in that shard until it was compared. */
 #include "cluster/copies/copies_impl.h"
 
 #include <assert.h>
@@ -107,9 +108,12 @@ static int batch_send(struct copies *c, struct cpeer *p, uint64_t now)
         b.last = e->seq;
     }
     fbuf_end(f, &w);
+    b.frame = fbuf_ref(f);
     int rc = peer_send(c, p, f);
-    if (rc)
+    if (rc) {
+        fbuf_unref(b.frame);
         return rc;
+    }
     p->batches[p->batches_n++] = b;
     while (n--)
         ends_pop(p);
@@ -292,7 +296,32 @@ static void settled_tell(struct copies *c, struct cpeer *from, const struct msgi
             settled_add(c, peer_find(c, &s->former[i]), id);
 }
 
-static void batch_acked(struct copies *c, struct cpeer *p, uint64_t id, uint32_t n)
+static bool ids_have(const struct msgid *ids, uint32_t n, const struct msgid *id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (msgid_eq(&ids[i], id))
+            return true;
+    return false;
+}
+
+/* p is out of sync in the shards of what it left out. */
+static void batch_missed(struct copies *c, const struct cpeer *p, const struct state_batch *b, const struct msgid *ids,
+                         uint32_t n)
+{
+    struct wire_rd r = wire_rd(slice_of(b->frame->data + FRAME_HEAD_BYTES, b->frame->n - FRAME_HEAD_BYTES));
+    struct storage_state st;
+    wire_u64(&r);
+    wire_u64(&r);
+    for (uint32_t i = 0, all = wire_u32(&r); i < all; i++) {
+        wire_state(&r, &st);
+        assert(!r.bad);
+        uint32_t shard = ids_have(ids, n, &st.id) ? UINT32_MAX : shard_of(c, st.domain);
+        if (shard != UINT32_MAX)
+            compare_missed(c, shard, &p->id);
+    }
+}
+
+static void batch_acked(struct copies *c, struct cpeer *p, uint64_t id, const struct msgid *ids, uint32_t n)
 {
     for (uint32_t i = 0; i < p->batches_n; i++) {
         if (p->batches[i].id != id)
@@ -301,8 +330,9 @@ static void batch_acked(struct copies *c, struct cpeer *p, uint64_t id, uint32_t
             p->lacking++;
             p->again = true;
             p->walk_at_us = copies_now(c) + LACKING_RETRY_US;
-            compare_missed(c, UINT32_MAX, &p->id);
+            batch_missed(c, p, &p->batches[i], ids, n);
         }
+        fbuf_unref(p->batches[i].frame);
         p->batches_n--;
         memmove(&p->batches[i], &p->batches[i + 1], (p->batches_n - i) * sizeof p->batches[0]);
         copies_wake(c, 0);
@@ -328,8 +358,8 @@ void ends_ack(struct copies *c, struct cpeer *from, struct slice payload)
     }
     if (n)
         c->env.storage->ops->confirm(c->env.storage, &from->id, ids, n);
+    batch_acked(c, from, batch, ids, n);
     free(ids);
-    batch_acked(c, from, batch, n);
 }
 
 void ends_taken_frame(struct copies *c, struct cpeer *from, struct slice payload)
@@ -385,7 +415,8 @@ void ends_down(struct copies *c, struct cpeer *p)
     (void)c;
     while (p->ends_head)
         ends_pop(p);
-    p->batches_n = 0;
+    while (p->batches_n)
+        fbuf_unref(p->batches[--p->batches_n].frame);
     p->settled_n = 0;
     p->again = p->walking = p->telling = false;
 }
@@ -394,7 +425,7 @@ void ends_down(struct copies *c, struct cpeer *p)
 static void batch_lost(struct copies *c, struct cpeer *p, uint64_t now)
 {
     if (p->batches_n && now - p->batches[0].sent_us > ACK_SILENCE_US)
-        batch_acked(c, p, p->batches[0].id, 0);
+        batch_acked(c, p, p->batches[0].id, NULL, 0);
 }
 
 void ends_tick(struct copies *c, uint64_t now)

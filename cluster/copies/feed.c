@@ -140,7 +140,8 @@ static int feed_part(struct copies *c, struct cpeer *p, struct feed *f, const st
         return put_send(c, p, f, &rec, e);
     if (rc == -SATCHEL_EDAMAGED)
         scrub_repair(c, &e->id, e->domain);
-    f->res = rc == -SATCHEL_ENOENT ? f->res : rc;
+    if (rc != -SATCHEL_ENOENT && (f->res == 0 || f->res == -SATCHEL_EDAMAGED))
+        f->res = rc;
     feed_next(f);
     return 1;
 }

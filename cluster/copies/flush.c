@@ -5,7 +5,8 @@
  *   WALK    the walk over what is owed that tells it ends: one that begins after now, or the one under way
  *   ACKS    all that was on its way at that time is acked; if it left something out: from the start, until the deadline
  *           For a hand-over it is enough that `to` has taken it: it delivers nothing of that, and if it dies before all
- *           is durable there, we still owe it, and whoever is the owner then asks us
+ *           is durable there, we still owe it, and whoever is the owner then asks us.  What it left out may be the end
+ *           of some recipients, which is owed by nobody: then it is to be in sync again first, by comparison
  * A message whose end waits for its DSN (shed.c) keeps its shard in START.
  *
  * Ends for `to` do not wait for company meanwhile, and for HURRY_US more: a hand-over flushes once before it interrupts
@@ -80,7 +81,8 @@ static bool flush_step(struct copies *c, struct flush_job *j, struct cpeer *p)
         return begin(c, j, p);
     if (j->state == FLUSH_WALK)
         return walked(c, j, p);
-    if ((j->walk ? ends_acked(p) : ends_taken(p)) >= j->until)
+    const struct msync *m = j->walk ? NULL : sync_of(c, j->shard, &j->to);
+    if ((j->walk ? ends_acked(p) : ends_taken(p)) >= j->until && (!m || m->synced))
         flush_end(c, j, 0);
     return false;
 }

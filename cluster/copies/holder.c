@@ -5,6 +5,8 @@
  * that overtakes its PUT in the storage waits for it. */
 #include "cluster/copies/copies_impl.h"
 
+#include <string.h>
+
 static void putop_free(struct putop *o)
 {
     dlist_del(&o->link);
@@ -43,6 +45,9 @@ static void put_answer(struct copies *c, struct putop *o, int res)
     if (j) {
         j->pending--;
         c->info.repaired += res == 0;
+        j->got += res == 0;
+        if (res == 0 && o->put.rec.type == REC_MSG)
+            compare_brought(c, &p->id, meta_find(o->put.rec.meta, RT_DOMAIN));
         if (res < 0 && res != -SATCHEL_EEXIST)
             j->res = res;
     }
@@ -55,12 +60,30 @@ static void put_answer(struct copies *c, struct putop *o, int res)
         job_step(c, j);
 }
 
+/* As owner: a front-end whose map is older did not send it to all that are members now.  Who was left out is out of
+ * sync, and no shard is handed to it before a comparison: it would deliver later mail first. */
+static void left_out(struct copies *c, const struct record *rec)
+{
+    uint32_t shard = shard_of(c, meta_find(rec->meta, RT_DOMAIN));
+    const struct cshard *s = shard == UINT32_MAX ? NULL : &c->shards[shard];
+    for (uint32_t i = 0; s && s->sync && i < s->members_n; i++) {
+        const struct storage_id *id = &s->sync[i].id;
+        bool has = copies_is_self(c, id);
+        for (size_t k = 0; !has && k + sizeof id->b <= rec->copyset.n; k += sizeof id->b)
+            has = memcmp(rec->copyset.p + k, id->b, sizeof id->b) == 0;
+        if (!has)
+            compare_missed(c, shard, id);
+    }
+}
+
 static void put_done(struct storage_put *put, int res)
 {
     struct putop *o = put->arg;
     struct copies *c = o->c;
     if (c) {
         sums_dirty(c);
+        if (res == 0 && o->request && o->token == 0 && put->rec.type == REC_MSG)
+            left_out(c, &put->rec);
         if (o->from)
             put_answer(c, o, res);
         else if (o->request)

@@ -25,6 +25,8 @@ static void job_free(struct copies *c, struct job *j)
 static void job_over(struct copies *c, struct job *j)
 {
     struct job was = *j;
+    if (was.repair && was.res == 0 && was.got == 0)
+        was.res = -SATCHEL_ENOENT;
     job_free(c, j);
     if (was.done)
         was.done(c, was.arg, was.res);

@@ -1,10 +1,16 @@
 /* merge.c - what became of messages elsewhere, taken in here.
  *
+ * The owner of a shard passes on what is news to it: who told it was not the owner, and told those whom it believed to
+ * hold a copy then.
+ *
  * A STATE is answered with the IDs that are durable here.  -SATCHEL_EBUSY (the relay or an operator holds the message):
- * tried again for about two seconds, then left out of the answer: the sender still owes it and says it again. */
+ * tried again for about two seconds, then left out of the answer: the sender still owes it and says it again.  Left
+ * out, too: that some recipients of a message are done which is not here yet though it should be, since its copy may
+ * come by another way, and without that.  Where nothing is known of the message and it is not to be here, there is
+ * nothing to do. */
 #include "cluster/copies/copies_impl.h"
 
-enum { BUSY_RETRY_US = 20000, BUSY_TRIES = 100 };
+enum { BUSY_RETRY_US = 20000, BUSY_TRIES = 100, OWED_BYTES = REC_COPYSET_MAX * 16 };
 
 struct merges {
     struct dlist link;
@@ -13,6 +19,7 @@ struct merges {
     uint32_t epoch, pending, n, ok;
     uint64_t batch, token;
     uint8_t *bytes; /* what the states' slices lie in */
+    uint8_t *owed;  /* OWED_BYTES for each of ops, where we own a shard of them; or NULL */
     struct msgid *acked;
     struct merge_op {
         struct storage_merge m;
@@ -27,6 +34,7 @@ static void merges_free(struct merges *b)
 {
     dlist_del(&b->link);
     free(b->acked);
+    free(b->owed);
     free(b->bytes);
     free(b);
 }
@@ -46,6 +54,13 @@ static void merges_answer(struct copies *c, struct merges *b)
     merges_free(b);
 }
 
+/* Its copy may be on its way here, from one who does not know of these ends. */
+static bool comes_later(const struct copies *c, const struct storage_state *st)
+{
+    uint32_t shard = st->state.live && st->state.live < st->state.items ? shard_of(c, st->domain) : UINT32_MAX;
+    return shard != UINT32_MAX && shard_ours(c, shard);
+}
+
 static void merge_done(struct storage_merge *m, int res)
 {
     struct merge_op *o = m->arg;
@@ -57,7 +72,7 @@ static void merge_done(struct storage_merge *m, int res)
         copies_wake(c, o->retry_us);
         return;
     }
-    if (res == 0 || res == -SATCHEL_ENOENT)
+    if (res == 0 || (res == -SATCHEL_ENOENT && !(c && comes_later(c, &m->st))))
         b->acked[b->ok++] = m->st.id;
     if (--b->pending)
         return;
@@ -79,6 +94,39 @@ static struct slice owed_else(const struct copies *c, const struct cpeer *from, 
             out += 16;
         }
     return slice_of(at, out);
+}
+
+static void owed_add(const struct copies *c, const struct cpeer *from, struct slice *owed, uint8_t *at,
+                     const struct storage_id *id)
+{
+    if (storage_id_eq(id, &c->cfg.self) || storage_id_eq(id, &from->id) || owed->n == OWED_BYTES)
+        return;
+    for (size_t i = 0; i < owed->n; i += sizeof id->b)
+        if (memcmp(at + i, id->b, sizeof id->b) == 0)
+            return;
+    memcpy(at + owed->n, id->b, sizeof id->b);
+    owed->n += sizeof id->b;
+}
+
+/* Of a shard that we own: all of its members, and who was one, are to know. */
+static void pass_on(const struct copies *c, struct merges *b, struct merge_op *o)
+{
+    uint32_t shard = shard_of(c, o->m.st.domain);
+    const struct cshard *s = shard == UINT32_MAX ? NULL : &c->shards[shard];
+    if (!s || !s->sync)
+        return;
+    if (!b->owed && !(b->owed = malloc((size_t)b->n * OWED_BYTES)))
+        return;
+    uint8_t *at = b->owed + (size_t)(o - b->ops) * OWED_BYTES;
+    struct slice owed = slice_of(at, o->m.st.owed.n < OWED_BYTES ? o->m.st.owed.n : OWED_BYTES);
+    if (owed.n)
+        memcpy(at, o->m.st.owed.p, owed.n);
+    for (uint32_t i = 0; i < s->map->members_n; i++)
+        owed_add(c, b->from, &owed, at, &s->map->members[i]);
+    for (uint32_t i = 0; i < s->map->former_n; i++)
+        owed_add(c, b->from, &owed, at, &s->map->former[i]);
+    o->m.st.owed = owed;
+    o->m.st.tell = owed.n > 0;
 }
 
 static struct merges *merges_new(struct copies *c, struct cpeer *from, struct slice bytes, uint32_t n)
@@ -139,6 +187,7 @@ static bool merges_parse(struct copies *c, struct merges *b, size_t bytes_n, siz
         if (r.bad)
             return false;
         o->m.st.owed = owed_else(c, b->from, b->bytes + (o->m.st.owed.p - b->bytes), o->m.st.owed.n);
+        pass_on(c, b, o);
     }
     return true;
 }

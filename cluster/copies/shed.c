@@ -4,6 +4,10 @@
  * every member that is linked, so that the owner has them to deliver.  A batch that *all* registered members, and at
  * least `acks` of them, have confirmed to hold or to know as final is forgotten here.
  *
+ * The owner is asked last, with what then is still live here: it delivers at once, and the others may know the end of a
+ * message that came here when the owner of that time had it already, so that nobody is owed the news for us.  A member
+ * that lives and is not linked yet, as after a start, is waited for a little.
+ *
  * Why nothing is lost when maps differ: a member vouches only if it is one by its own map, and a change of our map
  * drops what was confirmed before it.  So of two nodes neither forgets because of the other's word while the other
  * forgets because of its own. */
@@ -15,6 +19,7 @@ enum {
     LOOK_US = 250000,
     AGAIN_AFTER_US = 1000000,
     SHED_RETRY_US = 30000000, /* nothing changed and somebody is not reachable */
+    LINKS_WAIT_US = 3000000,
     EMPTIED_LOOK_US = 1000000,
     EMPTIED_AGAIN_US = 5000000,
     PROXY_WAIT_US = 60000000,
@@ -32,7 +37,8 @@ struct shed {
     size_t cursor_n;
     struct offer_entry batch[BATCH_MAX];
     uint32_t n, asked, open, ok;
-    bool whole;      /* all registered members were asked */
+    bool whole;      /* all registered members were asked, but the owner while `others` */
+    bool others;     /* the owner is still to be asked */
     bool incomplete; /* some batch of this pass was not confirmed by all */
     bool bag_end;
 };
@@ -115,15 +121,14 @@ static void batch_answered(struct copies *c, uint64_t arg, int res)
     copies_wake(c, 0);
 }
 
-/* Offers the batch to whoever is reachable. */
-static void batch_offer(struct copies *c, struct shed *s)
+/* Offers the batch to whoever is reachable: the owner, or the others. */
+static void batch_offer(struct copies *c, struct shed *s, bool owner)
 {
     const struct map_shard *m = c->shards[s->shard].map;
-    s->asked = s->open = s->ok = 0;
-    s->whole = true;
+    s->others = !owner;
     for (uint32_t i = 0; i < m->members_n; i++) {
         struct cpeer *p = peer_find(c, &m->members[i]);
-        if (!storage_registered(c, &m->members[i]))
+        if (!storage_registered(c, &m->members[i]) || storage_id_eq(&m->members[i], &m->owner) != owner)
             continue;
         s->asked++;
         if (p && p->up &&
@@ -146,18 +151,32 @@ static void pass_end(struct copies *c, struct shed *s, uint64_t now)
     shed_free(c, s);
 }
 
+/* The next batch, from the start; false: there is none. */
+static bool batch_begin(struct copies *c, struct shed *s)
+{
+    if (!batch_fill(c, s))
+        return false;
+    s->asked = s->ok = 0;
+    s->whole = true;
+    batch_offer(c, s, false);
+    return true;
+}
+
 static void pass_step(struct copies *c, struct shed *s, uint64_t now)
 {
     while (s->open == 0) {
-        if (s->n)
-            batch_end(c, s);
-        if (!batch_fill(c, s)) {
+        if (s->n && s->others) {
+            bool any = s->ok > 0;
+            batch_offer(c, s, true);
+            if (s->open || any)
+                continue;
+            s->incomplete = true; /* nobody can be asked */
             pass_end(c, s, now);
             return;
         }
-        batch_offer(c, s);
-        if (s->open == 0) { /* nobody can be asked */
-            s->incomplete = true;
+        if (s->n)
+            batch_end(c, s);
+        if (!batch_begin(c, s)) {
             pass_end(c, s, now);
             return;
         }
@@ -182,6 +201,20 @@ static void pass_start(struct copies *c, uint32_t shard)
     dlist_add(&c->sheds, &s->link);
 }
 
+/* Somebody lives whose link may come up in a moment. */
+static bool links_come(struct copies *c, uint32_t shard, uint64_t now)
+{
+    struct cshard *s = &c->shards[shard];
+    bool comes = false;
+    for (uint32_t i = 0; i < s->map->members_n && !comes; i++) {
+        const struct cpeer *p = peer_find(c, &s->map->members[i]);
+        comes = p && p->node && p->node->live && !p->up;
+    }
+    if (!comes || !s->links_until_us)
+        s->links_until_us = now + LINKS_WAIT_US;
+    return comes && now < s->links_until_us;
+}
+
 /* What changed since the last pass does not wait for SHED_RETRY_US. */
 static bool pass_due(const struct copies *c, uint32_t shard, const struct sums *sums, uint64_t now)
 {
@@ -195,7 +228,7 @@ static void passes_start(struct copies *c, uint64_t now)
 {
     const struct sums *sums = sums_now(c);
     for (uint32_t i = 0; i < c->shards_n && c->sheds_n < SHEDS_MAX; i++)
-        if (sums->count[i] && !shard_ours(c, i) && pass_due(c, i, sums, now))
+        if (sums->count[i] && !shard_ours(c, i) && pass_due(c, i, sums, now) && !links_come(c, i, now))
             pass_start(c, i);
 }
 

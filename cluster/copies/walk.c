@@ -15,7 +15,7 @@ static void job_over(struct copies *c, uint64_t arg, int res)
     if (!s || s->kind != OBJ_SESSION)
         return;
     s->jobs--;
-    if (res < 0)
+    if (res < 0 && (s->res == 0 || s->res == -SATCHEL_EDAMAGED))
         s->res = res;
     copies_wake(c, 0);
 }

@@ -99,6 +99,7 @@ static int fmerge_apply(struct fnode *f, const struct storage_state *st)
     struct msg_state mine = fstate(m);
     for (uint32_t i = 0; i < mine.items; i++)
         state_finish(&mine, i, state_end(&st->state, i));
+    bool news = m->live != mine.live;
     m->live = (uint8_t)mine.live;
     m->ends = mine.ends[0];
     m->seq = st->state.seq > m->seq ? st->state.seq : m->seq;
@@ -106,6 +107,8 @@ static int fmerge_apply(struct fnode *f, const struct storage_state *st)
         m->what = 2;
         m->owed = fowed_mask(st->owed, f);
     }
+    if (news && st->tell)
+        fop_add(f)->tap = st->id.counter;
     return 0;
 }
 
@@ -384,4 +387,17 @@ static void fdeliver(uint32_t node, uint64_t n, uint8_t owed, uint64_t dsn)
     o->tap = n;
     if (dsn)
         o->dsn = fid(dsn);
+}
+
+/* Of a message of two items the first is delivered, the other put off. */
+static void fdeliver_first(uint32_t node, uint64_t n, uint8_t owed)
+{
+    struct fnode *f = &net.nodes[node];
+    struct fmsg *m = &f->msgs[n];
+    assert_int_equal(m->live, 2);
+    m->live = 1;
+    m->ends = 1;
+    m->seq++;
+    m->owed = owed & (uint8_t) ~(1u << node);
+    fop_add(f)->tap = n;
 }

@@ -360,6 +360,26 @@ static void test_end_is_pushed(void **state)
         assert_int_equal(net.nodes[i].msgs[1].owed, 0);
 }
 
+/* A former owner comes back and tells whom it believes to hold copies; the owner of now tells its members. */
+static void test_owner_passes_ends_on(void **state)
+{
+    (void)state;
+    cfg.compare_us = 1000000000;
+    fstart(4, 3, 2, 1, &cfg);
+    frun(100000, NULL);
+    fisolate(3, true);
+    for (uint32_t i = 0; i < 4; i++)
+        fput(&net.nodes[i], 1, 0, 1);
+    fdeliver(3, 1, 1, 0); /* owed to node 0 alone */
+    frun(100000, NULL);
+    flink(0, 3, true);
+    frun(500000, NULL);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(net.nodes[i].msgs[1].what, 2);
+        assert_int_equal(net.nodes[i].msgs[1].owed, 0);
+    }
+}
+
 static void test_end_of_a_claimed_message(void **state)
 {
     (void)state;
@@ -464,6 +484,53 @@ static void test_flush_taken(void **state)
         if (!holds)
             fstop();
     }
+}
+
+/* What became of one recipient comes before the message itself, which somebody else sends: the member that does not
+ * have it yet is out of sync until a comparison told it, and no shard is handed to it before. */
+static void test_part_comes_before_the_message(void **state)
+{
+    (void)state;
+    fstart(3, 3, 2, 1, &cfg);
+    net.shards[1].owner = net.nodes[0].id;
+    fmap_tell();
+    frun(300000, NULL);
+    assert_int_equal(copies_synced(net.nodes[0].copies, 0), 7);
+    assert_int_equal(copies_synced(net.nodes[0].copies, 1), 7);
+    fput(&net.nodes[0], 1, 0, 2);
+    fput(&net.nodes[1], 1, 0, 2);
+    fdeliver_first(0, 1, 6);
+    frun(400, NULL);
+    answered = 1;
+    copies_flush(net.nodes[0].copies, 0, &net.nodes[2].id, 1000000, on_done, NULL);
+    frun(30000, NULL);
+    assert_int_equal(net.nodes[1].msgs[1].ends, 1);
+    assert_int_equal(copies_synced(net.nodes[0].copies, 0), 3);
+    assert_int_equal(copies_synced(net.nodes[0].copies, 1), 7);
+    assert_int_equal(answered, 1);
+    fput(&net.nodes[2], 1, 0, 2); /* as it was accepted */
+    frun(900000, NULL);
+    assert_int_equal(net.nodes[2].msgs[1].ends, 1);
+    assert_int_equal(copies_synced(net.nodes[0].copies, 0), 7);
+    assert_int_equal(answered, 0);
+}
+
+/* One that left the shard is not to have it: there is nothing that it lacks. */
+static void test_part_for_a_former_member(void **state)
+{
+    (void)state;
+    fstart(3, 2, 2, 1, &cfg);
+    fmembers(0, "01", "2");
+    fmap_tell();
+    frun(200000, NULL);
+    uint64_t sums = net.frames[FRAME_SUMS];
+    fput(&net.nodes[0], 1, 0, 2);
+    fput(&net.nodes[1], 1, 0, 2);
+    fdeliver_first(0, 1, 6);
+    frun(1000000, NULL);
+    assert_int_equal(net.nodes[1].msgs[1].ends, 1);
+    assert_int_equal(copies_synced(net.nodes[0].copies, 0), 3);
+    assert_int_equal(net.frames[FRAME_SUMS], sums);
 }
 
 /* The end of a message waits until the DSN about it is on enough storages. */
@@ -626,7 +693,7 @@ static void test_merge(void **state)
     assert_int_equal(answered, 0);
     for (uint32_t n = 1; n <= 1500; n++) {
         assert_int_equal(net.nodes[0].msgs[n].what, n % 2 ? 2 : 1);
-        assert_int_equal(net.nodes[2].msgs[n].what, n % 2 ? 0 : 1);
+        assert_int_equal(net.nodes[2].msgs[n].what, n % 2 ? 2 : 1); /* was told, too */
     }
     fisolate(2, true);
     answered = 1;
@@ -635,6 +702,27 @@ static void test_merge(void **state)
     assert_int_equal(answered, 1);
     frun(200000, NULL);
     assert_int_equal(answered, -SATCHEL_EAGAIN);
+}
+
+/* One member brings a message that another one knows to be over, and was asked before: it is asked again. */
+static void test_merge_asks_again(void **state)
+{
+    (void)state;
+    cfg.compare_us = 1000000000;
+    fstart(3, 3, 2, 1, &cfg);
+    frun(100000, NULL);
+    fput(&net.nodes[1], 1, 0, 1);
+    fput(&net.nodes[1], 2, 0, 1);
+    net.nodes[2].msgs[1] = (struct fmsg){.what = 2, .items = 1, .ends = 1};
+    net.nodes[2].top = 1;
+    frun(300000, NULL); /* the picture of the bags is made anew */
+    answered = 1;
+    copies_merge(net.nodes[0].copies, 0, 2000000, on_done, NULL);
+    for (int i = 0; i < 1000 && answered == 1; i++)
+        frun(1000, NULL);
+    assert_int_equal(answered, 0);
+    assert_int_equal(net.nodes[0].msgs[1].what, 2);
+    assert_int_equal(net.nodes[0].msgs[2].what, 1);
 }
 
 /* Nobody waits for a node whose lease has ended and whose link is down: adoption would take that much longer. */
@@ -698,6 +786,8 @@ static void test_shed(void **state)
     fmembers(0, "012", "3");
     fmap_tell();
     frun(2000000, NULL);
+    assert_int_equal(net.nodes[0].msgs[1].what, 0); /* node 2 lives, and is waited for */
+    frun(3000000, NULL);
     for (uint32_t n = 1; n <= 1200; n++) { /* those who are there have it; it is not forgotten */
         assert_int_equal(net.nodes[0].msgs[n].what, n == 7 ? 2 : 1);
         assert_int_equal(net.nodes[3].msgs[n].what, n == 7 ? 2 : 1);
@@ -711,6 +801,31 @@ static void test_shed(void **state)
         assert_int_not_equal(net.nodes[3].msgs[n].what, 1);
     }
     assert_true(net.nodes[3].emptied[0] > 0);
+}
+
+/* A message came to a stand-in when its owner had it already: nobody owes the stand-in the end of it.  The owner of
+ * today, who never had it, is not offered it while another member knows better, though that one's link is the last. */
+static void test_shed_asks_the_owner_last(void **state)
+{
+    (void)state;
+    fstart(4, 3, 2, 1, &cfg);
+    frun(100000, NULL);
+    fisolate(2, true);
+    fput(&net.nodes[3], 1, 0, 1);
+    fput(&net.nodes[3], 2, 0, 1);
+    net.nodes[2].msgs[1] = (struct fmsg){.what = 2, .items = 1, .ends = 1};
+    net.nodes[2].top = 1;
+    fmembers(0, "012", "3");
+    fmap_tell();
+    for (int ms = 0; ms < 5000; ms++) {
+        frun(1000, NULL);
+        assert_int_not_equal(net.nodes[0].msgs[1].what, 1);
+        if (ms == 1000)
+            fisolate(2, false);
+    }
+    assert_int_equal(net.nodes[3].msgs[1].what, 2);
+    assert_int_equal(net.nodes[0].msgs[2].what, 1);
+    assert_int_not_equal(net.nodes[3].msgs[2].what, 1);
 }
 
 /* The one that should take it does not think that it is a member: nothing is forgotten. */
@@ -772,6 +887,33 @@ static void test_scrub(void **state)
     assert_int_equal(info.scrub_repaired, 1);
 }
 
+/* One copy is damaged and there is no other: nobody is asked for it without end, and everything else counts as compared
+ * after a while. */
+static void test_damaged_alone(void **state)
+{
+    struct copies_info info;
+    (void)state;
+    cfg.scrub_bytes_s = 100000;
+    fstart(3, 3, 2, 1, &cfg);
+    for (uint32_t n = 1; n <= 50; n++)
+        fput(&net.nodes[1], n, 0, 1);
+    net.nodes[1].msgs[33].damaged = true;
+    frun(20000000, NULL);
+    assert_int_equal(copies_synced(net.nodes[0].copies, 0), 5);
+    uint64_t wants = net.frames[FRAME_WANT];
+    frun(80000000, NULL);
+    assert_int_equal(copies_synced(net.nodes[0].copies, 0), 7);
+    assert_true(net.frames[FRAME_WANT] < wants + 40); /* two a comparison, and what the repair asks once a minute */
+    copies_info(net.nodes[1].copies, &info);
+    assert_int_equal(info.scrub_repaired, 0);
+    for (uint32_t n = 1; n <= 50; n++)
+        assert_int_equal(net.nodes[2].msgs[n].what, n == 33 ? 0 : 1);
+    fput(&net.nodes[2], 33, 0, 1); /* a disk that was thought lost */
+    frun(130000000, NULL);
+    assert_false(net.nodes[1].msgs[33].damaged);
+    assert_int_equal(net.nodes[0].msgs[33].what, 1);
+}
+
 /* ---- hostile frames */
 
 static void test_nonsense(void **state)
@@ -815,22 +957,28 @@ int main(void)
         T(test_chunk_refused),
         T(test_abort),
         T(test_end_is_pushed),
+        T(test_owner_passes_ends_on),
         T(test_end_of_a_claimed_message),
         T(test_returning_member),
         T(test_new_member_learns_ends),
         T(test_flush),
         T(test_flush_taken),
+        T(test_part_comes_before_the_message),
+        T(test_part_for_a_former_member),
         T(test_dsn_first),
         T(test_comparison_heals),
         T(test_sync_bit),
         T(test_merge),
+        T(test_merge_asks_again),
         T(test_merge_does_not_wait_for_the_dead),
         T(test_large_bag_little_traffic),
         T(test_chunked_repair),
         T(test_shed),
+        T(test_shed_asks_the_owner_last),
         T(test_shed_refused_by_non_member),
         T(test_emptied_waits_for_ends),
         T(test_scrub),
+        T(test_damaged_alone),
         T(test_nonsense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

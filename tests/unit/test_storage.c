@@ -763,6 +763,30 @@ static void a_repair_takes_the_place_of_damage(void **state)
     check_digest();
 }
 
+/* Nobody has another copy: an operator ends it. */
+static void a_damaged_one_can_be_deleted(void **state)
+{
+    (void)state;
+    struct queue_entry e;
+    struct outlet_msg *m;
+    struct slice data;
+    const struct item_result results[] = {{.item = 0, .end = ITEM_DELETED}, {.item = 1, .end = ITEM_DELETED}};
+    assert_int_equal(put_n(1, 2, 0), 0);
+    assert_true(wait_live(1, true) && live(1, &e));
+    flip(e.pos, REC_HEADER_BYTES + 9); /* in the meta */
+    rig_reopen(false);
+    assert_int_equal(rig.o->ops->claim(rig.o, SLICE_LIT("a.test"), CLAIM_DUE, 0, &m, 1), 0);
+    for (int i = 0; i < 2000 && rig.o->ops->claim_id(rig.o, &e.id, &m) < 0; i++)
+        turn();
+    assert_true(m->unreadable);
+    assert_true(slice_eq(m->domain, SLICE_LIT("a.test")));
+    assert_int_equal(m->rcpts_n, 2);
+    assert_true(rig.o->ops->read(rig.o, m, 0, 1000, &data) < 0);
+    assert_int_equal(rig.o->ops->finish(rig.o, m, results, 2, 0, false, NULL), 0);
+    assert_true(wait_live(1, false));
+    check_digest();
+}
+
 /* ---- the intake behind a copier */
 
 struct desk {
@@ -949,6 +973,7 @@ int main(void)
         T(a_forgotten_copy_may_come_back),
         T(the_tap_tells_each_change_once),
         T(a_repair_takes_the_place_of_damage),
+        T(a_damaged_one_can_be_deleted),
         T(the_intake_hands_over_to_the_copier),
         T(observed_arrivals_are_behind),
 #undef T
