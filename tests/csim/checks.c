@@ -5,7 +5,7 @@
 
 /* A fault so long before a delivery may still explain that it is the second: a lease, a silent link, a restart. */
 #define EXCUSE_US (25 * SECOND_US)
-#define KNOWN_US  (6 * SECOND_US)
+#define KNOWN_US  (2 * SECOND_US)
 
 static uint32_t bits(uint32_t v)
 {
@@ -96,27 +96,35 @@ static bool faulty_history(const struct world *w)
     return w->plan.faults;
 }
 
-/* A member of the shard whom the node has been linked with for a while knows the end, and has known it for a while:
- * then the node must have asked before it delivered.  Not where disks are slow: asking has its time, too. */
-static const char *knower(struct world *w, struct simnode *n, const struct letter *l, uint64_t delivered_us)
+/* The node `i`, a member of the shard, knows the end and has known it for a while, during which it ran and was linked
+ * with the node `self`: then `self` must have asked before it delivered. */
+static bool must_have_told(struct world *w, uint32_t i, uint32_t self, const struct letter *l)
+{
+    struct simnode *n = w->nodes[i];
+    const struct map_shard *s = shard_of(w, l);
+    uint64_t since = w->now_us > KNOWN_US ? w->now_us - KNOWN_US : 0, known = l->known_us[simnode_store(n)];
+    if (!s || !cmap_is_member(s, simnode_storage(n)) || simnode_state(n) != SIMNODE_RUNNING)
+        return false;
+    return known && known < since && simnode_since_us(n) < since && simnet_linked_us(w->net, self, i) < since;
+}
+
+/* NULL: nobody.  Not where disks are slow: asking has its time, too. */
+static const char *knower(struct world *w, struct simnode *n, const struct letter *l)
 {
     uint32_t self = w->stores[simnode_store(n)].node;
-    const struct map_shard *s = shard_of(w, l);
     bool slow = strcmp(w->plan.name, "disks") == 0 || strcmp(w->plan.name, "storm") == 0;
-    for (uint32_t i = 0; i < w->plan.nodes && !slow && delivered_us + KNOWN_US < w->now_us; i++) {
-        struct depot *d = w->stores[simnode_store(w->nodes[i])].depot;
-        uint64_t linked = i == self ? UINT64_MAX : simnet_linked_us(w->net, self, i);
-        bool member = s && cmap_is_member(s, simnode_storage(w->nodes[i]));
-        if (member && linked < w->now_us - KNOWN_US && simnode_state(w->nodes[i]) == SIMNODE_RUNNING &&
-            d->ops->has(d, l) == DEPOT_FINAL)
+    for (uint32_t i = 0; i < w->plan.nodes && !slow; i++)
+        if (i != self && must_have_told(w, i, self, l))
             return simnode_name(w->nodes[i]);
-    }
     return NULL;
 }
 
-void check_claim(struct world *w, struct simnode *n, struct letter *l)
+static void check_over(struct world *w, struct simnode *n, const struct letter *l)
 {
-    l->known = l->items[0].sunk ? knower(w, n, l, l->items[0].last_us) : NULL;
+    struct depot *d = w->stores[simnode_store(n)].depot;
+    if (d->ops->over(d, l) || d->ops->has(d, l) == DEPOT_FINAL)
+        history_fail("letter %u is delivered by %s, which was told meanwhile that it is over", l->number,
+                     simnode_name(n));
 }
 
 static void note_item(struct world *w, struct simnode *n, struct letter *l, uint32_t i)
@@ -126,9 +134,10 @@ static void note_item(struct world *w, struct simnode *n, struct letter *l, uint
     if (it->sunk > 0) {
         w->letters.duplicates++;
         uint64_t since = it->last_us > EXCUSE_US ? it->last_us - EXCUSE_US : 0;
-        if (l->known)
+        const char *who = knower(w, n, l);
+        if (who)
             history_fail("letter %u item %u is delivered by %s again, and %s knew that it was", l->number, i,
-                         simnode_name(n), l->known);
+                         simnode_name(n), who);
         if (!faulty_history(w) || !world_faulty_since(w, since))
             history_fail("letter %u item %u is delivered by %s again, and nothing explains it", l->number, i,
                          simnode_name(n));
@@ -162,6 +171,7 @@ void check_dot(struct world *w, struct simnode *n, struct letter *l, const bool 
     check_lease(w, n, l);
     check_owner(w, n, l);
     check_order(w, l);
+    check_over(w, n, l);
     for (uint32_t i = 0; i < l->items_n; i++)
         if (taken[i])
             note_item(w, n, l, i);
@@ -180,10 +190,21 @@ static uint32_t gone(const struct world *w, const struct letter *l)
     return mask;
 }
 
+static void note_known(struct world *w, struct letter *l)
+{
+    for (uint32_t s = 0; s < w->stores_n; s++) {
+        struct depot *d = w->stores[s].depot;
+        if (!l->known_us[s] && d->ops->has(d, l) == DEPOT_FINAL)
+            l->known_us[s] = w->now_us;
+    }
+}
+
 void check_held(struct world *w)
 {
     for (uint32_t i = 0; i < w->letters.n; i++) {
         struct letter *l = &w->letters.all[i];
+        if (l->items[0].sunk)
+            note_known(w, l);
         if (!l->acked || l->lost || letter_final(l))
             continue;
         l->unreached = l->unreached || !in_reach(w, l);

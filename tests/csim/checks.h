@@ -5,8 +5,6 @@
 
 /* A 250 is about to be sent for the letter (2). */
 void check_ack(struct world *w, struct simnode *n, struct letter *l);
-/* The relay took the letter's claim: whether it could know of an end is judged when it sends the final dot. */
-void check_claim(struct world *w, struct simnode *n, struct letter *l);
 /* A final dot is about to be sent: by the owner, within its lease, by nobody else (8), in order, not twice without a
  * reason.  taken[i]: the sink takes item i. */
 void check_dot(struct world *w, struct simnode *n, struct letter *l, const bool *taken);

@@ -27,6 +27,8 @@ struct depot_ops {
     void (*crash)(struct depot *d, bool power);
     /* What a process that started now would find.  True also while none runs. */
     enum depot_has (*has)(struct depot *d, const struct letter *l);
+    /* The process that runs was told that the message, or some of it, ended elsewhere, and its relay holds it. */
+    bool (*over)(struct depot *d, const struct letter *l);
     /* Flips bits in the message's records; false: it is not live here. */
     bool (*damage)(struct depot *d, const struct letter *l);
     bool (*damaged)(struct depot *d, const struct letter *l);

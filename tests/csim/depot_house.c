@@ -4,6 +4,7 @@
  * The disk has a clock of its own, which waits inside recovery and reclaim; each turn brings it up to the world's.
  *
  *   house_storage.c  the storage door      house_outlet.c  the outlet door */
+#include "spool/queue/queue_impl.h"
 #include "tests/csim/house_impl.h"
 #include "tests/csim/simnode.h"
 
@@ -92,6 +93,13 @@ static enum depot_has house_depot_has(struct depot *dp, const struct letter *l)
     return d->running && d->h.q ? has_now(d, l) : (enum depot_has)d->has[l->number];
 }
 
+static bool house_depot_over(struct depot *dp, const struct letter *l)
+{
+    struct house_depot *d = of(dp);
+    const struct hold *h = d->running && d->h.q ? hold_find(d->h.q, &l->id) : NULL;
+    return h && h->over;
+}
+
 static bool house_depot_damage(struct depot *dp, const struct letter *l)
 {
     (void)dp;
@@ -130,6 +138,7 @@ static const struct depot_ops depot_ops = {
     .boot = house_depot_boot,
     .crash = house_depot_crash,
     .has = house_depot_has,
+    .over = house_depot_over,
     .damage = house_depot_damage,
     .damaged = house_depot_damage,
     .slow = house_depot_slow,

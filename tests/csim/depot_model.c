@@ -37,7 +37,7 @@ static void model_crash(struct depot *d, bool power)
     }
     for (uint32_t i = 0; i < model_world(m)->letters.n; i++)
         if (m->copies[i])
-            m->copies[i]->claimed = false;
+            m->copies[i]->claimed = m->copies[i]->over = false;
     m->dying = m->running = false;
     m->tap = NULL;
     m->last_due_us = 0;
@@ -50,6 +50,12 @@ static enum depot_has model_has(struct depot *d, const struct letter *l)
     if (!c || c->what == COPY_NONE || (c->what == COPY_LIVE && !model_copy_whole(c)))
         return DEPOT_NONE;
     return c->what == COPY_LIVE ? DEPOT_LIVE : DEPOT_FINAL;
+}
+
+static bool model_over(struct depot *d, const struct letter *l)
+{
+    const struct copy *c = of(d)->copies[l->number];
+    return c && c->over;
 }
 
 static bool model_damage(struct depot *d, const struct letter *l)
@@ -99,6 +105,7 @@ static const struct depot_ops depot_ops = {
     .boot = model_boot,
     .crash = model_crash,
     .has = model_has,
+    .over = model_over,
     .damage = model_damage,
     .damaged = model_damaged,
     .slow = model_slow,

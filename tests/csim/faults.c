@@ -367,7 +367,7 @@ static bool slot_end(struct faults *f, struct slot *s)
         simcoord_flaky(f->w->coord, 0);
         break;
     case FAULT_SLOW:
-        depot(f, s->node)->ops->slow(depot(f, s->node), 0);
+        depot(f, s->node)->ops->slow(depot(f, s->node), f->w->stores[simnode_store(node(f, s->node))].disk_us);
         break;
     case FAULT_FULL:
         depot(f, s->node)->ops->full(depot(f, s->node), false);

@@ -133,8 +133,7 @@ static int out_finish(struct outlet *o, struct outlet_msg *msg, const struct ite
 static bool out_may(struct outlet *o, const struct outlet_msg *msg)
 {
     (void)o;
-    (void)msg;
-    return true;
+    return !*((const struct house_msg *)msg->impl)->claim.over;
 }
 
 static bool out_ready(struct outlet *o, struct slice *domain_r)

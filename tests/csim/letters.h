@@ -24,14 +24,14 @@ struct letter {
     uint32_t number, domain, client, seq;
     uint32_t items_n, chunks;
     uint64_t body_bytes, arrival_us, sent_us, acked_us;
-    bool acked;        /* a 250 was sent */
-    bool failed;       /* the client was told no, or gave up waiting */
-    uint32_t puts_off; /* how often the sink will put it off */
-    uint32_t stored;   /* bit s: storage s has had all of it durable */
-    bool unowned;      /* its owner did not have it when it was acknowledged */
-    bool unreached;    /* for a time no machine with a copy was on */
-    const char *known; /* who knew of its end when it was claimed again; NULL: nobody that we know of */
-    bool lost;         /* excused: enough storages were wiped */
+    bool acked;                           /* a 250 was sent */
+    bool failed;                          /* the client was told no, or gave up waiting */
+    uint32_t puts_off;                    /* how often the sink will put it off */
+    uint32_t stored;                      /* bit s: storage s has had all of it durable */
+    bool unowned;                         /* its owner did not have it when it was acknowledged */
+    bool unreached;                       /* for a time no machine with a copy was on */
+    bool lost;                            /* excused: enough storages were wiped */
+    uint64_t known_us[LETTER_STORES_MAX]; /* since when each storage knows its end, or a little later; 0: not yet */
     struct letter_item items[LETTER_ITEMS_MAX];
 };
 

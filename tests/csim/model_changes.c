@@ -49,7 +49,10 @@ static int put_message(struct model *m, struct storage_put *p, const struct lett
     model_order_add(m, l);
     if (c->state.live == 0)
         model_bury(m, l, c);
-    return model_copy_whole(c) ? 0 : -SATCHEL_ENOENT;
+    if (model_copy_whole(c))
+        return 0;
+    model_copy_abort(m, l, c);
+    return -SATCHEL_ENOENT;
 }
 
 static void check_record(struct model *m, const struct letter *l, const struct storage_put *p)
@@ -92,6 +95,63 @@ static void state_union(struct msg_state *ours, const struct msg_state *theirs)
     ours->held = theirs->held;
 }
 
+void model_late_keep(struct copy *c, const struct storage_state *st)
+{
+    struct msg_state after = c->over ? c->late : c->state;
+    uint32_t live = after.live;
+    state_union(&after, &st->state);
+    if (after.live == live)
+        return;
+    c->late_tell = st->tell || (c->over && c->late_tell);
+    c->over = true;
+    c->late = after;
+    c->late_owed_n = st->owed.n < sizeof c->late_owed ? st->owed.n : sizeof c->late_owed;
+    if (c->late_owed_n)
+        memcpy(c->late_owed, st->owed.p, c->late_owed_n);
+}
+
+static void tell(struct model *m, const struct letter *l, const struct copy *c)
+{
+    struct storage_state st = model_state(m, l, c);
+    if (m->tap && !m->dying)
+        m->tap(m->tap_arg, &st);
+}
+
+/* What became of it elsewhere becomes true here. */
+static void take_in(struct model *m, const struct letter *l, struct copy *c, const struct msg_state *state,
+                    struct slice owed, bool pass_on)
+{
+    bool known = c->what != COPY_NONE;
+    uint32_t live = c->state.live, seq = c->state.seq;
+    if (known)
+        state_union(&c->state, state);
+    else
+        c->state = *state;
+    trace("s%u merge letter %u: live %u", m->depot.number, l->number, c->state.live);
+    if (c->what == COPY_TOMB)
+        return;
+    c->owed_n = 0;
+    model_owed_add(m, c, owed);
+    if (c->state.live == 0)
+        model_bury(m, l, c);
+    else
+        m->hot |= 1u << l->domain;
+    if (pass_on && (!known || c->state.live != live || c->state.seq != seq))
+        tell(m, l, c);
+    if (c->what == COPY_LIVE)
+        c->owed_n = 0;
+}
+
+void model_late_end(struct model *m, const struct letter *l)
+{
+    struct copy *c = m->copies[l->number];
+    if (!c->over)
+        return;
+    c->over = false;
+    if (!m->dying && c->what == COPY_LIVE)
+        take_in(m, l, c, &c->late, slice_of(c->late_owed, c->late_owed_n), c->late_tell);
+}
+
 static int do_merge(struct model *m, const struct op *o)
 {
     const struct storage_merge *g = o->merge;
@@ -99,27 +159,15 @@ static int do_merge(struct model *m, const struct op *o)
     if (!l)
         return -SATCHEL_EINVAL;
     struct copy *c = model_copy_need(m, l);
-    bool known = c->what != COPY_NONE;
-    if (!known && g->st.state.live > 0)
+    if (c->what == COPY_NONE && g->st.state.live > 0)
         return -SATCHEL_ENOENT;
-    if (c->what == COPY_LIVE && c->claimed && !o->holds)
+    if (c->what == COPY_LIVE && c->claimed && !o->holds) {
+        model_late_keep(c, &g->st);
         return -SATCHEL_EBUSY;
+    }
     if (o->holds)
         c->claimed = false;
-    if (!known)
-        c->state = g->st.state;
-    else
-        state_union(&c->state, &g->st.state);
-    trace("s%u merge letter %u: live %u", m->depot.number, l->number, c->state.live);
-    if (c->state.live > 0) {
-        m->hot |= 1u << l->domain;
-        return 0;
-    }
-    if (c->what != COPY_TOMB) {
-        c->owed_n = 0;
-        model_owed_add(m, c, g->st.owed);
-        model_bury(m, l, c);
-    }
+    take_in(m, l, c, &g->st.state, g->st.owed, g->st.tell);
     return 0;
 }
 
@@ -142,12 +190,10 @@ static void do_finish(struct model *m, const struct op *o)
     else
         m->hot |= 1u << l->domain;
     trace("s%u finish letter %u: live %u, owed %u", m->depot.number, l->number, c->state.live, c->owed_n);
-    if (m->tap && !m->dying) {
-        struct storage_state st = model_state(m, l, c);
-        m->tap(m->tap_arg, &st);
-    }
+    tell(m, l, c);
     if (c->what == COPY_LIVE)
         c->owed_n = 0;
+    model_late_end(m, l);
 }
 
 static void do_retire(struct model *m, const struct storage_id *gone)

@@ -29,6 +29,11 @@ struct copy {
     struct storage_id owed[OWED_MAX];
     uint32_t owed_n;
     uint64_t clear_us; /* a tombstone: owed is empty since */
+    bool over;         /* claimed, and its end came from elsewhere: */
+    bool late_tell;
+    struct msg_state late;
+    uint8_t late_owed[OWED_MAX * 16];
+    size_t late_owed_n;
 };
 
 enum op_kind { OP_PUT, OP_MERGE, OP_FORGET, OP_FINISH, OP_CONFIRM, OP_SETTLED, OP_RETIRE };
@@ -113,6 +118,10 @@ void model_push(struct model *m, struct op *o, bool lazy);
 struct op *model_op(enum op_kind kind);
 void model_op_ids(struct op *o, const struct msgid *ids, size_t n);
 int model_do(struct model *m, struct op *o);
+/* Claimed, and this came: one union of all of it. */
+void model_late_keep(struct copy *c, const struct storage_state *st);
+/* Given back: the end that came meanwhile is taken in (at once, not lazily as in a log). */
+void model_late_end(struct model *m, const struct letter *l);
 void model_op_end(struct op *o, int res);
 struct op *model_op_pop(struct model *m);
 

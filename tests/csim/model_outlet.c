@@ -91,8 +91,10 @@ static void out_release(struct outlet *o, struct outlet_msg *msg)
 {
     struct model *m = of_outlet(o);
     struct model_msg *x = msg->impl;
-    if (m->copies[x->number])
+    if (m->copies[x->number]) {
         m->copies[x->number]->claimed = false;
+        model_late_end(m, model_letter_at(m, x->number));
+    }
     free(x);
 }
 
@@ -118,9 +120,8 @@ static int out_finish(struct outlet *o, struct outlet_msg *msg, const struct ite
 
 static bool out_may(struct outlet *o, const struct outlet_msg *msg)
 {
-    (void)o;
-    (void)msg;
-    return true;
+    const struct copy *c = of_outlet(o)->copies[((const struct model_msg *)msg->impl)->number];
+    return !c->over;
 }
 
 static bool out_ready(struct outlet *o, struct slice *domain_r)

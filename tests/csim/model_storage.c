@@ -23,6 +23,8 @@ static bool st_merge(struct storage *s, struct storage_merge *g)
     o->holds = c && c->what == COPY_LIVE && !c->claimed;
     if (o->holds)
         c->claimed = true;
+    else if (c && c->what == COPY_LIVE)
+        model_late_keep(c, &g->st);
     model_push(m, o, true);
     return o->holds || (c && c->what == COPY_TOMB);
 }

@@ -4,10 +4,10 @@
 # Each tests/csim/mutations/NAME.patch is applied to a copy of the sources below build-mutants/cluster/; its first lines
 # say what it breaks.  Prints a table; ends with 1 if a mutant stays green or a patch no longer applies.
 #
-#   SEEDS=1..3000   how far a mutant is followed
+#   SEEDS=1..10000   how far a mutant is followed
 set -u
 cd "$(dirname "$0")/../.."
-seeds=${SEEDS:-1..3000}
+seeds=${SEEDS:-1..10000}
 out=build-mutants/cluster
 status=0
 passed=0

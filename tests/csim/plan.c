@@ -19,6 +19,9 @@ static const struct kind kinds[] = {
     {"network", 14, {F(CUT) = 3, F(ONEWAY) = 3, F(ISOLATE) = 2, F(RESET) = 4}},
     {"disks", 12, {F(SLOW) = 3, F(FULL) = 2, F(WIPE) = 1, F(DAMAGE) = 4, F(POWER) = 2}},
     {"pool", 4, {F(POOL) = 1}},
+    {"leases", 8, {F(PAUSE) = 2, F(APART) = 3, F(STOP) = 2, F(ISOLATE) = 2}},
+    {"adoptions", 8, {F(CUT) = 3, F(ONEWAY) = 4, F(KILL) = 3, F(POWER) = 3}},
+    {"drains", 8, {F(DRAIN) = 6, F(KILL) = 3, F(CUT) = 3, F(FULL) = 1, F(WIPE) = 1}},
     {"storm", 16, {F(KILL) = 3,    F(POWER) = 3, F(PAUSE) = 4,  F(CUT) = 2,    F(ONEWAY) = 2,
                    F(ISOLATE) = 2, F(RESET) = 3, F(STOP) = 1,   F(APART) = 2,  F(FLAKY) = 2,
                    F(SLOW) = 2,    F(FULL) = 1,  F(WIPE) = 1,   F(DAMAGE) = 1, F(CLOCK) = 1,
@@ -57,7 +60,7 @@ static void draw_faults(struct plan *p, const struct kind *k, struct rng *rng)
 void plan_draw(struct plan *p, struct rng *rng, bool house)
 {
     const struct kind *k = draw_kind(rng);
-    bool pool = strcmp(k->name, "pool") == 0;
+    bool pool = strcmp(k->name, "pool") == 0, leases = strcmp(k->name, "leases") == 0;
     *p = (struct plan){.house = house};
     draw_faults(p, k, rng);
     p->nodes = (uint32_t)between(rng, pool ? 4 : 3, WORLD_NODES_MAX);
@@ -75,5 +78,7 @@ void plan_draw(struct plan *p, struct rng *rng, bool house)
     p->chunked = chance(rng, 40);
     p->skewed = p->faults && chance(rng, 40);
     p->newer = chance(rng, 15);
+    p->crawl_pct = leases ? 30 : chance(rng, 30) ? 12 : 1;
+    p->disk_us = chance(rng, 25) ? between(rng, 5000, 300000) : 0;
     p->sinks_down_pct = chance(rng, 60) ? (uint32_t)between(rng, 0, 90) : 0;
 }

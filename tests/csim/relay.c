@@ -45,18 +45,19 @@ static void lane_claim(struct relay *r, uint32_t d)
     }
     l->letter = letters_find(&r->w->letters, &l->msg->id);
     trace("n%u claims letter %u", r->node, l->letter->number);
-    check_claim(r->w, r->w->nodes[r->node], l->letter);
     lane_enter(r, d, RELAY_CONNECT, between(&r->rng, 50, chance(&r->rng, 80) ? 500 : 20000));
 }
 
-/* What comes out is what went in. */
-static void check_body(struct relay *r, struct relay_lane *l)
+/* What comes out is what went in.  false: it cannot be read, which puts an end to the attempt. */
+static bool check_body(struct relay *r, struct relay_lane *l)
 {
     uint64_t off = 0;
     uint8_t want[LETTER_CHUNK_BYTES];
     for (struct slice part;;) {
         int n = r->outlet->ops->read(r->outlet, l->msg, off, sizeof want, &part);
-        if (n <= 0 || part.n == 0)
+        if (n < 0)
+            return false;
+        if (n == 0 || part.n == 0)
             break;
         letter_body(l->letter, off, want, part.n);
         if (memcmp(want, part.p, part.n) != 0)
@@ -66,6 +67,7 @@ static void check_body(struct relay *r, struct relay_lane *l)
     if (off < l->letter->body_bytes)
         history_fail("invariant 1: letter %u is delivered from n%u with %llu of %llu bytes", l->letter->number, r->node,
                      (unsigned long long)off, (unsigned long long)l->letter->body_bytes);
+    return true;
 }
 
 static void lane_connect(struct relay *r, uint32_t d)
@@ -74,7 +76,8 @@ static void lane_connect(struct relay *r, uint32_t d)
         lane_release(r, d, between(&r->rng, RETRY_US / 2, RETRY_US));
         return;
     }
-    bool crawls = chance(&r->rng, 1); /* a primary that takes its time, perhaps longer than our lease */
+    /* A primary that takes its time, perhaps longer than our lease. */
+    bool crawls = !r->w->healing && chance(&r->rng, r->w->plan.crawl_pct);
     uint64_t most = crawls ? 15 * SECOND_US : chance(&r->rng, 90) ? 5000 : 400000;
     lane_enter(r, d, RELAY_DATA, between(&r->rng, crawls ? 3 * SECOND_US : 100, most));
 }
@@ -87,7 +90,10 @@ static void lane_dot(struct relay *r, uint32_t d)
         lane_release(r, d, between(&r->rng, 1000, RETRY_US));
         return;
     }
-    check_body(r, l);
+    if (!check_body(r, l)) {
+        lane_release(r, d, between(&r->rng, 1000, RETRY_US));
+        return;
+    }
     l->put_off = l->letter->puts_off > 0;
     l->letter->puts_off -= l->put_off;
     for (uint32_t i = 0; i < l->letter->items_n; i++) {

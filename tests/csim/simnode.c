@@ -20,6 +20,7 @@ struct simnode {
     struct world *w;
     uint32_t index, store, life, lives;
     enum simnode_state state;
+    uint64_t since_us; /* it is in that state */
     char name[NODE_NAME_MAX];
     struct clock clock;
     int64_t wall_off_us;
@@ -176,6 +177,7 @@ void simnode_start(struct simnode *n)
         return;
     trace("---- %s starts with s%u", n->name, n->store);
     n->state = SIMNODE_RUNNING;
+    n->since_us = n->w->now_us;
     n->lives++;
     n->leaving = n->left = n->resumed = false;
     n->refused[0] = 0;
@@ -213,6 +215,7 @@ static void close_process(struct simnode *n, bool power)
     depot_of(n)->storage = NULL;
     depot_of(n)->outlet = NULL;
     n->state = SIMNODE_OFF;
+    n->since_us = n->w->now_us;
 }
 
 void simnode_crash(struct simnode *n, bool power)
@@ -232,6 +235,7 @@ void simnode_pause(struct simnode *n, bool pause)
         return;
     trace("---- %s %s", n->name, pause ? "is stopped" : "goes on");
     n->state = pause ? SIMNODE_PAUSED : SIMNODE_RUNNING;
+    n->since_us = n->w->now_us;
     n->resumed = !pause;
     simnet_mute(n->w->net, n->index, pause);
     simnode_wake(n, n->w->now_us);
@@ -262,6 +266,8 @@ void simnode_new_disk(struct simnode *n)
     for (int i = 0; i < 16; i++)
         s->id.b[i] = (uint8_t)rng_u64(&w->rng);
     s->depot = w->plan.house ? depot_house_open(w, w->stores_n, &s->id) : depot_model_open(w, w->stores_n, &s->id);
+    s->disk_us = between(&w->rng, 0, w->plan.disk_us);
+    s->depot->ops->slow(s->depot, s->disk_us);
     n->store = w->stores_n++;
     cmap_unref(n->cached);
     n->cached = NULL;
@@ -367,6 +373,11 @@ bool simnode_submit(struct simnode *n, struct letter *l, simnode_said *said, voi
 enum simnode_state simnode_state(const struct simnode *n)
 {
     return n->state;
+}
+
+uint64_t simnode_since_us(const struct simnode *n)
+{
+    return n->since_us;
 }
 
 bool simnode_leaving(const struct simnode *n)

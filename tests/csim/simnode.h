@@ -36,6 +36,7 @@ void simnode_wake(struct simnode *n, uint64_t at_us);
 
 /* ---- looking */
 enum simnode_state simnode_state(const struct simnode *n);
+uint64_t simnode_since_us(const struct simnode *n); /* it is in that state */
 bool simnode_leaving(const struct simnode *n);
 const char *simnode_name(const struct simnode *n);
 const struct storage_id *simnode_storage(const struct simnode *n);

@@ -37,6 +37,7 @@ struct actor {
 struct world_store {
     struct storage_id id;
     struct depot *depot;
+    uint64_t disk_us; /* each write takes so much longer */
     uint32_t node;
     bool gone; /* wiped, or its machine never comes back */
 };
@@ -56,6 +57,8 @@ struct plan {
     bool newer;               /* a node speaks a newer protocol and sends frames that nobody knows */
     bool house;               /* real spools on simulated disks */
     uint32_t sinks_down_pct;
+    uint64_t disk_us;       /* writes take up to so much longer, always: no fault, and no excuse */
+    uint32_t crawl_pct;     /* of messages: the primary takes seconds, perhaps longer than a lease */
     uint32_t fault_gap_ms;  /* mean time between faults; 0: none */
     const uint8_t *weights; /* of each kind of fault: see faults.def */
     bool faults, planned;   /* which classes the weights draw from */

@@ -107,6 +107,8 @@ static void job_restore(struct house_job *j)
 
 int house_append(struct house *h, struct seglog_entry *e)
 {
+    if (!h->log)
+        return -SATCHEL_ESHUT; /* the end of a hold may ask for more while all is given back */
     struct house_job *j = calloc(1, sizeof *j);
     assert(j);
     *j = (struct house_job){.h = h, .entry = e, .done = e->done, .arg = e->arg};
