@@ -4,6 +4,7 @@
 #include "spool/base/log.h"
 
 #include <net/if.h>
+#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_mempool.h>
 #include <stdio.h>
@@ -298,6 +299,11 @@ static int device_setup(struct dpdk_port *d, const struct port_dpdk_config *cfg,
     if (res < 0)
         return dpdk_fail(res, why_r, "is it in use by another process", "%s tells nothing about itself", d->info.name);
     snprintf(d->info.driver, sizeof d->info.driver, "%s", di.driver_name);
+    if (strcmp(d->info.driver, "net_af_xdp") == 0 && !rte_eal_has_hugepages())
+        return dpdk_fail(-SATCHEL_EINVAL, why_r,
+                         "reserve some (sysctl vm.nr_hugepages=512) and take --no-huge out of dataplane.eal, or use "
+                         "net_af_packet",
+                         "%s loses frames without huge pages: none may lie across two pages", d->info.name);
     device_offer(d, cfg, &di, &conf);
     if ((res = mtu_choose(d, cfg->mtu, &di, &conf, why_r)) < 0 || (res = pool_make(d, cfg, why_r)) < 0 ||
         (res = device_start(d, cfg, &conf, &di, why_r)) < 0)

@@ -176,6 +176,14 @@ static void no_hugepages(void **state)
     refused(&(struct attempt){{"--no-pci", "--vdev=net_null0"}, NULL, 1, false}, "DPDK cannot start", "--no-huge");
 }
 
+static void no_hugepages_for_af_xdp(void **state)
+{
+    (void)state;
+    rig_need_root();
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_af_xdp0,iface=sat0"}, NULL, 1, false},
+            "net_af_xdp0 loses frames without huge pages", "use net_af_packet");
+}
+
 static void too_little_memory(void **state)
 {
     (void)state;
@@ -224,6 +232,7 @@ int main(void)
         cmocka_unit_test(wrong_argument_of_a_device),
         cmocka_unit_test(no_permission),
         cmocka_unit_test(no_hugepages),
+        cmocka_unit_test(no_hugepages_for_af_xdp),
         cmocka_unit_test(too_little_memory),
         cmocka_unit_test(queues_out_of_range),
         cmocka_unit_test(the_only_device_needs_no_name),
