@@ -5,9 +5,10 @@
  * what has none, so that two sides which disagree do not acknowledge each other for ever. */
 #include "dataplane/tcp/tcp_in.h"
 
-#define PAWS_IDLE_MS  (24u * 24 * 3600 * 1000) /* RFC 7323 5.5 */
-#define FULL_LEAST    536u                     /* a segment this long counts as a full one */
-#define DUP_FAR_BYTES (1u << 20)               /* a duplicate further back than any window is no retransmission */
+#define PAWS_IDLE_MS   (24u * 24 * 3600 * 1000) /* RFC 7323 5.5 */
+#define FULL_LEAST     536u                     /* a segment this long counts as a full one */
+#define LOSSY_SEGMENTS 16u
+#define DUP_FAR_BYTES  (1u << 20) /* a duplicate further back than any window is no retransmission */
 
 enum { ECN_CE = 3 };
 
@@ -56,6 +57,13 @@ static void ack_later(struct tcp *t, struct tcp_conn *c, uint32_t n)
     c->flags |= CF_ACK_LATER;
     c->ack_at = tcp_in_ms(t, t->cfg.delack_ms);
     conn_timer_update(t, c);
+}
+
+/* Where segments get lost acknowledgements do, too, and a burst's only one must not: its peer, with a small window,
+ * would wait for a timeout.  After a gap or a repetition each of some segments has its own. */
+static void ack_lossy(struct tcp_conn *c)
+{
+    c->lossy = LOSSY_SEGMENTS;
 }
 
 static void refuse(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s, enum stat_id why)
@@ -112,13 +120,18 @@ static bool acceptable(const struct tcp_conn *c, const struct tcp_seg *s)
     return tcp_acceptable(c->rcv_nxt, wnd, s->seq, tcp_seg_len(s)) || (wnd == 0 && s->seq == c->rcv_nxt);
 }
 
-/* RFC 2883: what comes a second time is reported. */
+/* RFC 2883: what comes a second time is reported.  Its timestamp counts (RFC 7323 4.3) where it may be the repetition
+ * of what we acknowledged in vain: echoed with the earlier one, the peer's timeout would be measured as a round trip.
+ */
 static void duplicate(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
 {
     struct tcp_range r = {s->seq, s->seq + s->data_n};
     if (s->data_n == 0 || seq_gt(r.end, c->rcv_nxt) || c->rcv_nxt - r.start > DUP_FAR_BYTES)
         return;
     stat_add(t->stats, STAT_DUP_IN, 1);
+    ack_lossy(c);
+    if (c->rcv_nxt - r.start <= t->cfg.window_bytes)
+        timestamp_take(t, c, s);
     rx_dsack(t, c, r);
 }
 
@@ -222,7 +235,12 @@ static bool discard(struct tcp *t, struct tcp_conn *c, uint32_t n)
 
 static void in_order_acked(struct tcp *t, struct tcp_conn *c, const struct text *x, bool gap)
 {
-    if (gap || x->cut || x->old.start != x->old.end)
+    bool first = c->lossy > 0;
+    if (gap || x->old.start != x->old.end)
+        ack_lossy(c);
+    else
+        c->lossy -= first;
+    if (gap || first || x->cut || x->old.start != x->old.end)
         ack_now(t, c);
     else
         ack_later(t, c, x->n);
@@ -233,6 +251,8 @@ static bool in_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s,
 {
     uint32_t before = c->rcv_nxt;
     bool gap = rx_has_gap(t, c);
+    if (c->lossy > 0 && c->flags & CF_ACK_NOW)
+        conn_send_bare(t, c, TH_ACK, conn_bare_seq(c)); /* of the segment before */
     if (c->flags & CF_DISCARD) {
         if (!discard(t, c, x->n))
             return false;
@@ -254,6 +274,7 @@ static bool in_order(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s,
 static void out_of_order(struct tcp *t, struct tcp_conn *c, const struct text *x)
 {
     struct tcp_range dup;
+    ack_lossy(c);
     stat_add(t->stats, STAT_OOO_IN, 1);
     if (!(c->flags & CF_SACK) && c->flags & CF_ACK_NOW)
         conn_send_bare(t, c, TH_ACK, conn_bare_seq(c));

@@ -121,6 +121,7 @@ struct tcp_conn {
     uint16_t events;                              /* TCP_EV_* not yet given */
     uint16_t mss_peer;                            /* MSS option of the peer, before path MTU */
     uint8_t on;                                   /* ON_* */
+    uint8_t lossy;                                /* segments that are acknowledged one by one, after a loss */
     uint16_t dupacks;                             /* without SACK: segments that duplicates say have left */
     uint16_t tx_off;                              /* where in tx_head snd_una stands */
     uint8_t rtx_n;                                /* retransmissions of the same byte, or probes, in a row */
