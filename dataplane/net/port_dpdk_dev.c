@@ -222,7 +222,7 @@ static int device_start(struct dpdk_port *d, const struct port_dpdk_config *cfg,
     if (res < 0)
         res = device_try(d, cfg, conf, di); /* in vain, for what the driver says */
     if (res < 0)
-        return dpdk_fail(res, why_r, "see docs/dpdk.md for what was tried with which driver",
+        return dpdk_fail(res, why_r, dpdk_remedy("see docs/dpdk.md for what was tried with which driver"),
                          "%s (%s) with %u receive and %u send queues: %s", d->info.name, di->driver_name, d->nb_rx,
                          d->nb_tx, rte_strerror(-res));
     return 0;

@@ -232,6 +232,7 @@ def scenario_linux_with_every_option(house):
         raise Skipped("a quarter of an hour: make dpdk-full")
     node, wire = on_impaired(house, settings={"dataplane.queues": 2, "spool.max": "0"})
     for seed, (mss, options, rules) in enumerate(matrix()):
-        combination(node, wire, seed, mss, options, rules, messages=1, n=3 << 20, seconds=180)
+        slow = rules["loss"] >= 5 and not options["sack"]  # Linux waits for a timeout for most of what is lost
+        combination(node, wire, seed, mss, options, rules, messages=1, n=(1 << 17) if slow else 3 << 20, seconds=180)
         node.admin("DELETE", "/v1/queue?domain=example.test")
     need(node.stop() == 0, "exit status is not 0")

@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import signal
 import smtplib
 import socket
@@ -9,7 +10,7 @@ import struct
 import subprocess
 import time
 
-from programs import Failed, Gen, Node, Sink, ledger, until
+from programs import ROOT, Failed, Gen, Node, Sink, ledger, until
 from wire import (FRONT4, FRONT6, HERE4, HERE6, PortNode, addresses, greeting, send, sh, veth)
 
 AF_PACKET = "net_af_packet0,iface=s0"
@@ -370,6 +371,25 @@ def scenario_probed_addresses(house):
     need(not ready[FRONT4 + "/24"], "an address that another machine has is used")
     until("the other address is used", lambda: greeting(FRONT6, seconds=2).startswith(b"220"), 20)
     node.stop()
+
+
+# ---- the page in docs/
+
+def scenario_the_page_for_newcomers(house):
+    """What docs/dpdk.md has a newcomer type, as it stands there."""
+    with open(os.path.join(ROOT, "docs/dpdk.md")) as f:
+        block = re.search(r"```sh\n(make deps-test.*?)```", f.read(), re.S)[1]
+    started = "build/bin/satcheld -c dpdk.yaml &\n"
+    need(started in block and "kill %1" in block, "the page does not start satcheld any more")
+    greets = "until ip netns exec client swaks --server 192.0.2.25 --quit-after BANNER --timeout 2 --silent 3; do :; done\n"
+    block = block.replace(started, started + greets).replace("kill %1", "kill %1; wait %1")
+    text = re.sub(r"(?m)^make .*\n", "", block).replace("build/bin/", house.build + "/bin/")
+    p = subprocess.run(["timeout", "60", "bash", "-ec", text], cwd=house.dir, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=70)
+    said = p.stdout.decode(errors="replace")
+    need(p.returncode == 0, "it ends with %d: %s" % (p.returncode, said[-600:]))
+    for words in (": ok", "250 2.0.0 Ok: queued as", "example.com", "bagged", "device      net_af_packet0", "tcp_accepted"):
+        need(words in said, "%r is not in what it says: %s" % (words, said[-1500:]))
 
 
 # ---- what an operator sees
