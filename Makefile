@@ -101,7 +101,7 @@ mutations: csim-mutations
 .PHONY: run
 run:
 	$(Q)scripts/install-deps $(if $(NODES),cluster,build)
-	$(Q)$(BUILD_MAKE) all
+	$(Q)$(BUILD_MAKE) -s all
 	$(Q)$(if $(NODES),scripts/run-cluster $(NODES),scripts/run)
 
 .PHONY: demo

@@ -145,7 +145,8 @@ static uint64_t drain_left(const json_t *n, char what_r[128])
     const json_t *load = json_object_get(n, "load");
     uint64_t messages = json_count(load, "messages"), ends = json_count(load, "ends_owed");
     uint64_t shards = json_count(n, "owned") + json_count(n, "stored") + json_count(n, "former");
-    snprintf(what_r, 128, "%" PRIu64 " messages, %" PRIu64 " shards", messages, shards);
+    char a[HUMAN_MAX], b[HUMAN_MAX];
+    snprintf(what_r, 128, "%s, %s", human_count(messages, "message", a), human_count(shards, "shard", b));
     return messages + ends + shards * SHARD_WEIGHT;
 }
 

@@ -99,7 +99,7 @@ int cmd_shard_list(struct ctl *c)
 
 static void shard_print(const json_t *s)
 {
-    char names[NAMES_MAX];
+    char names[NAMES_MAX], here[HUMAN_MAX];
     printf("shard     %s, epoch %" PRIu64 "\n", json_text(s, "name"), json_count(s, "epoch"));
     printf("owner     %s%s%s\n", *json_text(s, "owner") ? json_text(s, "owner") : "nobody",
            *json_text(s, "state") ? ", " : "", json_text(s, "state"));
@@ -110,7 +110,7 @@ static void shard_print(const json_t *s)
         printf("former    %s\n", names_of(json_object_get(s, "former"), names));
     if (*json_text(s, "next"))
         printf("moves to  %s\n", json_text(s, "next"));
-    printf("here      %" PRIu64 " messages\n", json_count(s, "messages"));
+    printf("here      %s\n", human_count(json_count(s, "messages"), "message", here));
 }
 
 int cmd_shard_show(struct ctl *c)

@@ -102,9 +102,9 @@ static void node_print(const json_t *s)
            json_count(queue, "domains"), json_count(s, "domains_served"));
     if (json_count(queue, "messages") > 0)
         printf(", the oldest %s", human_age(json_number(queue, "oldest_s"), b));
-    printf("\nroom       %s for new mail; %" PRIu64 " segments in use, %" PRIu64 " spare\n",
-           human_bytes(json_count(spool, "room_bytes"), a), json_count(spool, "used_segments"),
-           json_count(spool, "spare_segments"));
+    printf("\nroom       %s for new mail; %s in use, %" PRIu64 " spare\n",
+           human_bytes(json_count(spool, "room_bytes"), a),
+           human_count(json_count(spool, "used_segments"), "segment", b), json_count(spool, "spare_segments"));
     printf("rates      %.1f accepted/s (%s/s), %.1f delivered/s, over the last %.0f s; %" PRIu64 " sessions\n",
            json_number(rates, "accepted_per_s"), human_bytes((uint64_t)json_number(rates, "accepted_bytes_per_s"), a),
            json_number(rates, "delivered_per_s"), json_number(rates, "over_s"), json_count(s, "sessions"));

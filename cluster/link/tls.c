@@ -123,13 +123,14 @@ static int tls_conn_result(struct tls_conn *c, int n)
 
 static int tls_refuse(const char *file, const char *remedy, char *why_r)
 {
-    why_say(why_r, "%.120s: %s: %s", file, tls_error_text(ERR_peek_last_error()), remedy);
+    why_say(why_r, "%.120s: %s: %s", file, tls_error_text(ERR_peek_error()), remedy); /* the first is the cause */
     ERR_clear_error();
     return -SATCHEL_ECONFIG;
 }
 
 static int tls_ctx_load(SSL_CTX *ctx, char *const files[FILES], char *why_r)
 {
+    ERR_clear_error();
     if (SSL_CTX_load_verify_file(ctx, files[FILE_CA]) != 1)
         return tls_refuse(files[FILE_CA], "must be the PEM file of the cluster's CA (cluster-certs makes one)", why_r);
     if (SSL_CTX_use_certificate_chain_file(ctx, files[FILE_CERT]) != 1)

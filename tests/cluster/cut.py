@@ -1,5 +1,6 @@
 """cut.py - wires that are cut, and etcd that is away: accepting goes on where enough copies can be made; nobody relays
 without a lease; nothing is lost, and nothing comes twice but what was on its way."""
+import os
 import time
 
 import wires
@@ -66,6 +67,38 @@ def two_of_three_etcd_lost_and_back(stage):
     c.etcd.start([0])
     books = etcd_away(stage, c, [0, 1], 20)
     books.close(twice_most=0, seconds=120)
+    c.settle()
+
+
+@scenario(quick=True)
+def etcd_with_tls_users_and_members_that_go(stage):
+    """Each member of etcd is lost in turn, first the one that a node talks to: nobody loses a lease, changes go on."""
+    c = stage.cluster(etcd_members=3, etcd_secure=True)
+    books = stage.books(c, "tls")
+    books.sink()
+    load = books.load(c["a"], "--rate", 200, "--domains", DOMAINS)
+    load.wait_for(100)
+    used = c.etcd.urls().index(c["a"].local()["coordination"]["endpoint"])
+    for turn in range(3):
+        gone = (used + turn) % 3
+        c.etcd.kill([gone])
+        until("all nodes talk to another member", lambda: all(
+            n.local()["coordination"]["reachable"] and n.local()["coordination"]["endpoint"] != c.etcd.urls()[gone]
+            for n in c.live()), 30, 0.05)
+        until("a change is made", lambda: c["b"].ctl("domain", "set", names()[turn], "--keep", "%dd" % (turn + 2))[0] == 0,
+              30, 0.1)
+        c.etcd.start([gone])
+    need(all(n.local()["lease"]["lost"] == 0 for n in c.live()), "a lease was lost with one of three etcd members away")
+    wrong = os.path.join(c.etcd.dir, "wrong")
+    with open(wrong, "w") as f:
+        f.write("guess\n")
+    c.make_certs(["x"])
+    x = c.stranger("x", etcd_password_file=wrong)
+    x.spawn()
+    until("the one with the wrong password says so", lambda: "password" in x.log_text(), 20, 0.1)
+    x.kill()
+    note(next(line for line in x.log_text().splitlines() if "password" in line)[:230])
+    books.close(twice_most=0)
     c.settle()
 
 

@@ -3,11 +3,13 @@
 Everything lies in one House (tests/ledger/programs.py) and ends with it.  Conditions are asked of the admin sockets and
 waited for with a bound.  Where wires.py has a network, each node has a namespace in it.
 """
+import base64
 import ctypes
 import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -32,18 +34,61 @@ class Home(House):
         return super().start(cmd, preexec_fn=end_with_parent, **kw)
 
 
-class Etcd:
-    """One to three members.  Without TLS: test_coord_etcd has that."""
+PASSWORD = "s3cret of the fleet"
 
-    def __init__(self, house, members=1):
+
+class Etcd:
+    """One to three members.  secure: TLS, clients need a certificate and a user."""
+
+    def __init__(self, house, members=1, secure=False):
         self.house, self.host = house, wires.HUB if wires.have() else "127.0.0.1"
         self.ports = [free_port() for _ in range(members)]
         self.peer_ports = [free_port() for _ in range(members)]
         self.procs = [None] * members
         self.dir = house.room("etcd")
+        self.secure = secure
+        self.tls, self.settings = None, {}
+        if secure:
+            self.make_secrets()
+
+    def make_secrets(self):
+        """One certificate for all.  No CN: etcd 3.4 would take that for the name of a user."""
+        cert, key, word = (os.path.join(self.dir, name) for name in ("cert.pem", "key.pem", "password"))
+        p = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                            "-days", "2", "-subj", "/O=satchel test", "-addext",
+                            "subjectAltName=IP:%s,IP:127.0.0.1" % self.host, "-keyout", key, "-out", cert],
+                           stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        if p.returncode:
+            raise Failed("openssl: " + p.stderr.decode(errors="replace"))
+        with open(word, "w") as f:
+            f.write(PASSWORD + "\n")
+        os.chmod(word, 0o600)
+        self.tls = ssl.create_default_context(cafile=cert)
+        self.tls.load_cert_chain(cert, key)
+        self.settings = {"cluster.etcd_ca": cert, "cluster.etcd_cert": cert, "cluster.etcd_key": key,
+                         "cluster.etcd_user": "satchel", "cluster.etcd_password_file": word}
+
+    def call(self, path, body):
+        """A call of etcd's JSON gateway, as root."""
+        data = json.dumps(body).encode()
+        with urllib.request.urlopen(self.urls()[0] + path, data, timeout=10, context=self.tls) as r:
+            return json.load(r)
+
+    def make_users(self):
+        """root, as etcd wants one, and a user that may touch /satchel/main/ alone."""
+        def text(s):
+            return base64.b64encode(s.encode()).decode()
+        for name, password in ("root", "r"), ("satchel", PASSWORD):
+            self.call("/v3/auth/user/add", {"name": name, "password": password})
+            self.call("/v3/auth/role/add", {"name": name})
+        self.call("/v3/auth/role/grant", {"name": "satchel", "perm": {
+            "permType": "READWRITE", "key": text("/satchel/main/"), "range_end": text("/satchel/main0")}})
+        for name in "root", "satchel":
+            self.call("/v3/auth/user/grant", {"user": name, "role": name})
+        self.call("/v3/auth/enable", {})
 
     def urls(self):
-        return ["http://%s:%d" % (self.host, p) for p in self.ports]
+        return ["http%s://%s:%d" % ("s" if self.secure else "", self.host, p) for p in self.ports]
 
     def spawn(self, i=0):
         peers = ["http://127.0.0.1:%d" % p for p in self.peer_ports]
@@ -51,6 +96,9 @@ class Etcd:
                "--listen-client-urls", self.urls()[i], "--advertise-client-urls", self.urls()[i],
                "--listen-peer-urls", peers[i], "--initial-advertise-peer-urls", peers[i],
                "--initial-cluster", ",".join("m%d=%s" % (n, p) for n, p in enumerate(peers))]
+        if self.secure:
+            cert, key = self.settings["cluster.etcd_cert"], self.settings["cluster.etcd_key"]
+            cmd += ["--cert-file", cert, "--key-file", key, "--trusted-ca-file", cert, "--client-cert-auth"]
         with open(os.path.join(self.dir, "m%d.log" % i), "ab") as log:
             self.procs[i] = self.house.start(cmd, stdout=log, stderr=log)
 
@@ -58,12 +106,14 @@ class Etcd:
         for i in which if which is not None else range(len(self.ports)):
             self.spawn(i)
         until("etcd answers", self.answers, 30, 0.05)
+        if self.secure and which is None:
+            self.make_users()
         return self
 
     def healthy(self, i=0):
         """Has member i a leader?"""
         try:
-            with urllib.request.urlopen(self.urls()[i] + "/health", timeout=2) as r:
+            with urllib.request.urlopen(self.urls()[i] + "/health", timeout=2, context=self.tls) as r:
                 return json.load(r)["health"] == "true"
         except (OSError, ValueError):
             return False
@@ -100,6 +150,7 @@ class Member(Node):
                 "cluster.address": "%s:%d" % (self.host, self.peer_port), "cluster.ca": certs + "/ca.pem",
                 "cluster.cert": "%s/%s.pem" % (certs, name), "cluster.key": "%s/%s.key" % (certs, name),
                 "cluster.lease": "%ds" % LEASE_S}
+        tree.update(self.cluster.etcd.settings)
         tree.update(settings)
         super().write_config(domains, tree)
 
@@ -173,13 +224,13 @@ class Member(Node):
 class Cluster:
     """Nodes, etcd, and domains whose primary is one sink address."""
 
-    def __init__(self, house, names="abc", copies=3, acks=2, shards=12, etcd_members=1, settings=(),
-                 special=()):
+    def __init__(self, house, names="abc", copies=3, acks=2, shards=12, etcd_members=1, etcd_secure=False,
+                 settings=(), special=()):
         self.house = house
         self.certs = house.room("certs")
         self.special, self.spec = dict(special), dict(settings)  # special: settings of single nodes
         self.spec.update({"cluster.copies": copies, "cluster.acks": acks, "cluster.shards": shards})
-        self.etcd = Etcd(house, etcd_members)
+        self.etcd = Etcd(house, etcd_members, etcd_secure)
         self.sink_host, self.sink_port = wires.HUB if wires.have() else "127.0.0.1", free_port()
         self.live_port = free_port()
         self.wires, self.sinks = [], 0

@@ -902,6 +902,7 @@ static void open_refuses_with_the_remedy(void **state)
     cfg.ca = "/nonexistent.pem";
     assert_true(peers_tls_open(&p, &cfg, &app, &test_clock, why) < 0);
     assert_non_null(strstr(why, "/nonexistent.pem"));
+    assert_non_null(strstr(why, "No such file"));
     cfg.ca = a->ca;
     cfg.key = nodes[0].cert;
     assert_true(peers_tls_open(&p, &cfg, &app, &test_clock, why) < 0);
