@@ -119,10 +119,14 @@ class PortNode(Node):
 
     def view(self, ident):
         """A message as it lies in the spool, without the trace field that we put in front."""
-        p = subprocess.run([self.house.bin("satchelctl"), "--socket", self.socket, "queue", "view", ident],
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
-        if p.returncode:
-            raise Failed("queue view %s: %s" % (ident, p.stderr.decode(errors="replace")))
+        def free():
+            p = subprocess.run([self.house.bin("satchelctl"), "--socket", self.socket, "queue", "view", ident],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+            claimed = b"being delivered or moved right now" in p.stderr  # by a probe of its primary, for a moment
+            if p.returncode and not claimed:
+                raise Failed("queue view %s: %s" % (ident, p.stderr.decode(errors="replace")))
+            return None if claimed else p
+        p = until("message %s is not claimed" % ident, free, 10)
         return re.sub(rb"\AReceived:.*?\r\n(?![ \t])", b"", p.stdout, count=1, flags=re.S)
 
     def queued(self):
