@@ -105,6 +105,7 @@ struct etcd {
     struct etcd_calls waiting, flying;
     size_t flying_n;
     LIST_HEAD(, etcd_watch) watches;
+    uint64_t watch_said_us; /* when the last failure of a watch was logged */
     struct coord_info info;
 };
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define LINE_KEPT_BYTES (16u << 10) /* a longer line can only be events */
+#define SAID_GAP_US     1000000
 
 static void watch_enter(struct etcd_watch *w, enum etcd_watch_state state)
 {
@@ -67,16 +68,26 @@ static void watch_data(void *arg, struct slice part)
     }
 }
 
+/* Watches fail together: one of them says it. */
+static void watch_refused(struct etcd *e, const struct etcd_watch *w)
+{
+    char why[ETCD_WHY_MAX * 2];
+    uint64_t now = clock_boot_us(e->clock);
+    if (e->watch_said_us && now - e->watch_said_us < SAID_GAP_US)
+        return;
+    e->watch_said_us = now;
+    log_warning("coord.watch_refused", "endpoint=%s why=%s", e->endpoints[w->endpoint],
+                log_quote(slice_str(w->why), why, sizeof why));
+}
+
 /* Waits, and longer each time it did not get as far as being open. */
 static void watch_lapse(struct etcd_watch *w)
 {
     struct etcd *e = w->e;
-    char why[ETCD_WHY_MAX * 2];
     if (w->outcome == ETCD_TOKEN && e->user)
         etcd_auth_lost(e, w->token_gen);
     if (w->fails == 0 && w->state != WATCH_OPEN)
-        log_warning("coord.watch_refused", "endpoint=%s why=%s", e->endpoints[w->endpoint],
-                    log_quote(slice_str(w->why), why, sizeof why));
+        watch_refused(e, w);
     w->due |= w->state == WATCH_OPEN;
     w->retry_us = clock_boot_us(e->clock) + etcd_backoff_us(e, w->fails++);
     watch_enter(w, WATCH_WAITING);

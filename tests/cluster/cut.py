@@ -53,6 +53,30 @@ def etcd_stopped_and_back(stage):
     c.settle()
 
 
+@scenario(quick=True)
+def nodes_started_while_etcd_is_away_take_mail(stage):
+    """From the map and the domains on their disks.  Not one of them has spoken to etcd since it started."""
+    c = stage.cluster()
+    books = stage.books(c, "cached")
+    books.load(c["a"], "--rate", 50, "--domains", DOMAINS).wait_for(100)  # the map is saved once a second at most
+    books.stop_loads()
+    c.etcd.kill()
+    for n in c.nodes.values():
+        n.kill()
+    for n in c.nodes.values():
+        n.spawn()
+    loads = [books.load(n, "--rate", 50, "--domains", DOMAINS) for n in c.nodes.values()]
+    for load in loads:
+        load.wait_for(stage.size(100, 1500), 60)
+    books.sink()
+    need(not any(n.leased() for n in c.live()), "a node has a lease without etcd")
+    need(books.got_count() == 0, "something was relayed without a lease")
+    c.etcd.start()
+    books.wait_for(1, 60)
+    books.close(twice_most=0, seconds=120)
+    c.settle()
+
+
 @scenario()
 def two_of_three_etcd_lost_and_back(stage):
     c = stage.cluster(etcd_members=3)
