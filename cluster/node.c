@@ -251,6 +251,8 @@ static int open_cores(struct node *n)
 {
     const struct node_env *e = &n->env;
     struct member_app app = {on_deadline, on_lease, on_refused, n};
+    if (n->cfg.cached && !n->cfg.member.in_memory)
+        n->cfg.mapper.cluster = n->cfg.cached->cluster;
     int rc = member_open(&n->member, &n->cfg.member, &app, e->coord, e->rng, e->clock);
     if (rc == 0)
         rc = mapper_open(&n->mapper, &n->cfg.mapper, e->coord, e->clock, on_map, n);

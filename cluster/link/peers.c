@@ -242,7 +242,9 @@ static void peers_bury_attempt(struct peers_tls *p, struct link *l)
     if (peer->dial == l) {
         peer->dial = NULL;
         peer_lost(peer, &p->rng, peers_now(p), l->why);
-    } else if (!peer->link && !peer->dial) {
+    } else if (peer->link || peer->dial) {
+        return; /* it called beside our own attempt, whose end will say more */
+    } else {
         why_say(peer->why, "%s", l->why); /* it called, and may not be linked */
     }
     if (!peer->link && l->end != LINK_END_UNWANTED)

@@ -9,6 +9,7 @@
  * RETRY_US.  Errors are logged when they begin and when they end. */
 #include "cluster/map/mapper.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cluster/map/map_impl.h"
@@ -142,6 +143,17 @@ static void publish(struct mapper *m, const struct cmap *now)
     m->changed(m->arg, now, m->retired);
 }
 
+/* Coordination that was lost or mixed up is no reason to refuse mail: what the map before says is still so. */
+static int check_cluster(struct mapper *m, const struct cmap *now, char why_r[256])
+{
+    if (storage_id_zero(&m->cfg.cluster))
+        m->cfg.cluster = now->cluster;
+    if (storage_id_eq(&m->cfg.cluster, &now->cluster))
+        return 0;
+    snprintf(why_r, 256, "%s", storage_id_zero(&now->cluster) ? "it is empty" : "it is that of another cluster");
+    return -SATCHEL_EINVAL;
+}
+
 static void decode(struct mapper *m)
 {
     size_t n;
@@ -151,12 +163,13 @@ static void decode(struct mapper *m)
     struct coord_kv *all = parts_join(m, &n, &rev);
     int res = all ? cmap_decode_after(all, n, rev, m->map, &now, why) : -SATCHEL_ENOMEM;
     free(all);
+    if (res == 0 && (res = check_cluster(m, now, why)) < 0)
+        cmap_unref(now);
     if (res == 0)
         publish(m, now);
     else
         log_error("map.refused",
-                  "rev=%lld why=%s remedy=\"correct that key in coordination; until then the map before "
-                  "it is used\"",
+                  "rev=%lld why=%s remedy=\"correct that in coordination; until then the map before it is used\"",
                   (long long)rev, log_quote(slice_str(why), quoted, sizeof quoted));
 }
 

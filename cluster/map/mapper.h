@@ -13,7 +13,9 @@ struct mapper;
 
 struct mapper_config {
     const char *cache_path; /* NULL: no file (simulator) */
-    uint64_t relist_us;     /* 5 s */
+    struct storage_id
+        cluster;        /* maps of no other one are taken, nor an empty one; zero: the first that comes decides */
+    uint64_t relist_us; /* 5 s */
 };
 
 /* changed: a map that differs from the one before (borrowed until return; mapper_map has it too). */

@@ -1,6 +1,7 @@
 """cut.py - wires that are cut, and etcd that is away: accepting goes on where enough copies can be made; nobody relays
 without a lease; nothing is lost, and nothing comes twice but what was on its way."""
 import os
+import shutil
 import time
 
 import wires
@@ -49,6 +50,38 @@ def etcd_away(stage, c, members, wait_s):
 def etcd_stopped_and_back(stage):
     c = stage.cluster()
     books = etcd_away(stage, c, [0], stage.size(7, 60))
+    books.close(twice_most=0, seconds=120)
+    c.settle()
+
+
+@scenario(quick=True)
+def etcd_loses_its_data_and_is_restored(stage):
+    """An etcd that is empty is no reason to refuse mail, nor to found another cluster."""
+    c = stage.cluster()
+    books = stage.books(c, "empty")
+    load = books.load(c["a"], "--rate", 100, "--domains", DOMAINS)
+    load.wait_for(100)
+    before = c["a"].json("cluster", "status")["cluster"]
+    c.etcd.kill()
+    kept = c.etcd.dir + "-kept"
+    shutil.move(os.path.join(c.etcd.dir, "m0"), kept)
+    c.etcd.start()
+    until("the nodes see that it is empty", lambda: all("is empty" in n.log_text() for n in c.live()), 30, 0.1)
+    load.wait_for(300)
+    c["b"].kill()
+    c["b"].spawn()
+    until("a node that starts sees it, too", lambda: c["b"].local().get("refused"), 30, 0.1)
+    books.load(c["b"], "--rate", 50, "--domains", DOMAINS).wait_for(50, 60)
+    books.sink()
+    need(nothing_comes(books), "something was relayed without a lease")
+    c.etcd.kill()
+    shutil.rmtree(os.path.join(c.etcd.dir, "m0"))
+    shutil.move(kept, os.path.join(c.etcd.dir, "m0"))
+    c.etcd.start()
+    books.wait_for(1, 60)
+    for n in c.live():
+        until("%s takes part again" % n.name, n.leased, 60)
+    need(c["a"].json("cluster", "status")["cluster"] == before, "it is another cluster now")
     books.close(twice_most=0, seconds=120)
     c.settle()
 

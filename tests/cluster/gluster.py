@@ -143,8 +143,13 @@ class Gluster:
         self.ctl("volume", "start", VOLUME, "force")
 
     def healed(self):
-        """Do both bricks hold the same again?"""
-        out = self.ctl("volume", "heal", VOLUME, "info", "summary", seconds=60)
+        """Do both bricks hold the same again?  Right after a brick came back there may be nobody who could say."""
+        try:
+            out = self.ctl("volume", "heal", VOLUME, "info", "summary", seconds=60)
+        except Failed as e:
+            if "fetch volfile" in str(e) or "not up" in str(e):
+                return False
+            raise
         counts = [line.split(":")[1].strip() for line in out.splitlines() if line.startswith("Total Number of entries")]
         return len(counts) == 2 and all(c == "0" for c in counts)
 

@@ -82,4 +82,7 @@ class Wire:
         run(*self.inside(), "iptables", "-F")
 
     def remove(self):
+        """At once: the namespace itself lives until its last process has died, which may take its time on a busy disk,
+        and would answer for an address that the next cluster has."""
+        run("ip", "link", "del", self.name)
         run("ip", "netns", "del", self.name)

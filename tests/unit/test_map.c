@@ -233,6 +233,8 @@ static void pools_keep_their_place(void **state)
 
 /* ---- the mapper, against coordination that answers when told */
 
+enum { META = 4 }; /* in `good` */
+
 struct fake {
     struct coord coord;
     uint64_t now;
@@ -248,6 +250,7 @@ struct fake {
     int64_t rev;
     int res;
     size_t maps;
+    bool gone; /* everything */
 };
 
 static int fake_list(struct coord *c, struct slice prefix, coord_list_done *done, void *arg)
@@ -286,7 +289,7 @@ static void fake_answer(struct fake *f)
     for (upto = from; upto < GOOD_N && strncmp((const char *)f->kvs[upto].key.p, f->calls[0].prefix, n) == 0;)
         upto++;
     memmove(f->calls, f->calls + 1, --f->calls_n * sizeof *f->calls);
-    done(arg, f->res, f->rev, f->kvs + from, upto - from);
+    done(arg, f->res, f->rev, f->kvs + from, f->gone ? 0 : upto - from);
 }
 
 static size_t fake_round(struct fake *f, struct mapper *m)
@@ -312,7 +315,7 @@ static void the_newest_map_is_kept(void **state)
     static const struct coord_ops ops = {.list = fake_list, .watch = fake_watch};
     struct fake f = {.coord = {&ops, -1}, .now = 1000, .rev = 20};
     struct clock clock = {fake_now, fake_now, &f};
-    struct mapper_config cfg = {NULL, 5000000};
+    struct mapper_config cfg = {.relist_us = 5000000};
     struct mapper *m;
     kvs_from(good, GOOD_N, f.kvs);
     assert_int_equal(mapper_open(&m, &cfg, &f.coord, &clock, on_changed, &f), 0);
@@ -371,6 +374,47 @@ static void the_newest_map_is_kept(void **state)
     mapper_close(&m);
 }
 
+/* Coordination that was emptied, or is another cluster's: the map of ours stays, whether it was read or is on disk. */
+static void no_map_of_another_cluster_is_taken(void **state)
+{
+    (void)state;
+    static const struct coord_ops ops = {.list = fake_list, .watch = fake_watch};
+    struct fake f = {.coord = {&ops, -1}, .now = 1000, .rev = 20};
+    struct clock clock = {fake_now, fake_now, &f};
+    struct mapper_config cfg = {.relist_us = 5000000};
+    struct mapper *m;
+    kvs_from(good, GOOD_N, f.kvs);
+    assert_int_equal(mapper_open(&m, &cfg, &f.coord, &clock, on_changed, &f), 0);
+    fake_round(&f, m);
+    assert_int_equal(f.maps, 1);
+    cfg.cluster = mapper_map(m)->cluster;
+    struct slice meta = f.kvs[META].value;
+    f.rev = 1;
+    f.gone = true;
+    f.now = mapper_next_us(m);
+    assert_int_equal(fake_round(&f, m), 6);
+    assert_int_equal(f.maps, 1);
+    f.gone = false;
+    f.kvs[META].mod_rev = 90;
+    f.kvs[META].value = SLICE_LIT("{\"id\":\"0123456789abcdef0123456789abcdef\",\"version\":1}");
+    f.now = mapper_next_us(m);
+    assert_int_equal(fake_round(&f, m), 6);
+    assert_int_equal(f.maps, 1);
+    f.kvs[META].mod_rev = 91;
+    f.kvs[META].value = meta;
+    f.now = mapper_next_us(m);
+    fake_round(&f, m);
+    assert_int_equal(f.maps, 2);
+    mapper_close(&m);
+
+    cfg.cluster.b[0] ^= 1;
+    assert_int_equal(mapper_open(&m, &cfg, &f.coord, &clock, on_changed, &f), 0);
+    fake_round(&f, m);
+    assert_int_equal(f.maps, 2);
+    assert_null(mapper_map(m));
+    mapper_close(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -381,6 +425,7 @@ int main(void)
         cmocka_unit_test(the_file_is_whole_or_refused),
         cmocka_unit_test(pools_keep_their_place),
         cmocka_unit_test(the_newest_map_is_kept),
+        cmocka_unit_test(no_map_of_another_cluster_is_taken),
     };
     snprintf(path, sizeof path, "/tmp/test_map.%d", (int)getpid());
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
