@@ -127,7 +127,7 @@ def two_of_three_etcd_lost_and_back(stage):
     c.settle()
 
 
-@scenario(quick=True)
+@scenario()  # three etcds with TLS want a disk of their own: make cluster-full
 def etcd_with_tls_users_and_members_that_go(stage):
     """Each member of etcd is lost in turn, first the one that a node talks to: nobody loses a lease, changes go on."""
     c = stage.cluster(etcd_members=3, etcd_secure=True)
