@@ -8,7 +8,7 @@
  *
  * What the door answers at once it answers in the next poll.  Whether a message is known is looked up in what the index
  * has committed, without the lock: of a message that is on its way a second record is written, and the queue takes the
- * later one. */
+ * later one.  Most messages are new, which fresh.h knows. */
 #include "spool/door_copy.h"
 #include "spool/base/log.h"
 
@@ -122,6 +122,7 @@ static bool copy_merge(struct storage *st, struct storage_merge *m)
     struct copy_door *d = door_of(st);
     m->impl = d;
     d->under_way++;
+    (void)fresh_take(d->fresh, &m->st.id); /* its end may stay */
     spool_lock(d->s);
     int res = queue_merge(d->s->queue, &m->st, merge_done, m);
     bool held = res > 0 || (res == 0 && queue_held(d->s->queue, &m->st.id));
@@ -399,6 +400,7 @@ static void copy_close(struct storage **st)
     tell_all(d, mailbox_take(&d->box));
     committer_forget_bell(s, &d->bell);
     segread_close(&d->reader);
+    fresh_free(&d->fresh);
     mailbox_destroy(&d->box);
     free(d);
     *st = NULL;
@@ -427,15 +429,22 @@ static const struct storage_ops copy_ops = {
     .close = copy_close,
 };
 
+static bool any_from(void *spool, const struct msgid *from)
+{
+    return queue_any_from(((struct spool *)spool)->queue, from);
+}
+
 int spool_storage(struct spool *s, struct storage **st_r)
 {
     struct copy_door *d = calloc(1, sizeof *d);
     if (!d)
         return -SATCHEL_ENOMEM;
-    int rc = segread_open(&d->reader, s->disk);
+    d->fresh = fresh_new(any_from, s);
+    int rc = d->fresh ? segread_open(&d->reader, s->disk) : -SATCHEL_ENOMEM;
     if (rc == 0 && (rc = mailbox_init(&d->box)) < 0)
         segread_close(&d->reader);
     if (rc < 0) {
+        fresh_free(&d->fresh);
         free(d);
         return rc;
     }

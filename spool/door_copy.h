@@ -2,6 +2,7 @@
  *   door_copy.c  everything but
  *   door_put.c   put */
 #pragma once
+#include "spool/queue/fresh.h"
 #include "spool/spool_impl.h"
 #include "spool/storage.h"
 
@@ -19,6 +20,7 @@ struct copy_door {
     struct mail_list answers; /* given at once, told in poll */
     struct mail_list staged;  /* under q_lock: to be told when the index has committed */
     struct segread *reader;
+    struct fresh *fresh;
     size_t under_way; /* requests whose done has not run */
     uint64_t posted_bytes;
     bool posted, armed;

@@ -45,14 +45,20 @@ static bool put_is_here(struct spool *s, const struct storage_put *p, enum queue
 }
 
 /* 1: to be written; else the answer. new_r: nothing is known of the message. */
-static int put_judge(struct spool *s, const struct storage_put *p, bool *new_r)
+static int put_judge(struct copy_door *d, const struct storage_put *p, bool *new_r)
 {
+    struct spool *s = d->s;
     if (!put_fits(&p->rec))
         return -SATCHEL_EINVAL;
     if (atomic_load_explicit(&s->broken, memory_order_relaxed))
         return -SATCHEL_EFENCED;
     if (p->rec.type != REC_MSG && p->rec.type != REC_CHUNK)
         return 1;
+    /* What storages hand on to each other may also be a DSN of our own, which never came through this door. */
+    if (fresh_take(d->fresh, &p->rec.id) && !(p->flags & (PUT_LAZY | PUT_REPAIR))) {
+        *new_r = true;
+        return 1;
+    }
     enum queue_known known = queue_known(s->queue, &p->rec.id);
     *new_r = known == QUEUE_UNKNOWN;
     if (known == QUEUE_TOMB)
@@ -166,7 +172,7 @@ void door_put(struct storage *st, struct storage_put *p)
 {
     struct copy_door *d = door_of(st);
     bool is_new = false;
-    int res = put_judge(d->s, p, &is_new);
+    int res = put_judge(d, p, &is_new);
     p->impl = d;
     if (res == 1 && p->rec.type == REC_MSG && p->flags & PUT_REPAIR && (res = put_repair(d, p)) == 0) {
         d->under_way++;

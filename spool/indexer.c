@@ -9,7 +9,9 @@
 enum {
     APPLY_BATCH = 256, /* records applied under one hold of the queue's lock */
     RECLAIM_EVERY_MS = 200,
-    GATHER_US = 2000, /* a pause before sleeping, so that one commit of the index serves several groups of the log */
+    GATHER_US = 2000, /* pauses before sleeping, so that one commit of the index serves several groups of the log: */
+    GATHERS_MAX = 4,  /* so many at most, */
+    GATHERED = 64,    /* or until so many wait */
 };
 
 /* The index does not follow the log any more.  What is accepted stays safe in the log and is found at the next start;
@@ -97,7 +99,8 @@ static bool reclaim_step(struct spool *s)
 
 static void indexer_sleep(struct spool *s)
 {
-    nanosleep(&(struct timespec){.tv_nsec = GATHER_US * 1000}, NULL);
+    for (int i = 0; i < GATHERS_MAX && atomic_load_explicit(&s->unapplied, memory_order_relaxed) < GATHERED; i++)
+        nanosleep(&(struct timespec){.tv_nsec = GATHER_US * 1000}, NULL);
     bell_arm(&s->to_indexer.bell);
     if (mailbox_empty(&s->to_indexer) && !atomic_load(&s->stop_indexer)) {
         struct pollfd p = {s->to_indexer.bell.fd, POLLIN, 0};

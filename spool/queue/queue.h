@@ -178,6 +178,8 @@ bool queue_is_whole(struct queue *q, const struct msgid *id, uint32_t chunks);
 enum queue_known { QUEUE_UNKNOWN, QUEUE_LIVE, QUEUE_TOMB };
 /* Cheaper than queue_find and queue_tomb.  What is not committed yet is unknown. */
 enum queue_known queue_known(struct queue *q, const struct msgid *id);
+/* Messages, chunks or tombstones of from's incarnation at or above its counter are here. */
+bool queue_any_from(struct queue *q, const struct msgid *from);
 
 /* ---- tombstones: messages that ended and that other storages may still hold; see tomb.h
  * A copy of such a message that comes later is dead on arrival.  A tombstone goes when nobody is owed the news any

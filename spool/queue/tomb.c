@@ -202,6 +202,24 @@ enum queue_known queue_known(struct queue *q, const struct msgid *id)
     return q->ix->ops->get(q->ix, key_slice(&tomb), &byte, 1) >= 0 ? QUEUE_TOMB : QUEUE_UNKNOWN;
 }
 
+static bool any_between(struct queue *q, struct key from, struct key last)
+{
+    struct key end = key_after(last);
+    struct index_iter *it = q->ix->ops->iter(q->ix, key_slice(&from), key_slice(&end));
+    struct slice key, value;
+    bool any = !it || q->ix->ops->next(it, &key, &value);
+    q->ix->ops->iter_free(&it);
+    return any;
+}
+
+bool queue_any_from(struct queue *q, const struct msgid *from)
+{
+    struct msgid last = *from;
+    last.counter = UINT64_MAX;
+    return any_between(q, key_id(from), key_id(&last)) || any_between(q, key_tomb(from), key_tomb(&last)) ||
+           any_between(q, key_chunk(from, 0), key_chunk(&last, UINT32_MAX));
+}
+
 static bool owes(const struct storage_state *st, const struct storage_id *to)
 {
     for (size_t i = 0; i + UUID_BYTES <= st->owed.n; i += UUID_BYTES)

@@ -37,6 +37,11 @@ static bool note_newest(void *arg, const struct queue_entry *e)
     return true;
 }
 
+static bool any_from(void *depot, const struct msgid *from)
+{
+    return queue_any_from(((struct house_depot *)depot)->h.q, from);
+}
+
 static int house_depot_boot(struct depot *dp, const struct depot_env *env)
 {
     struct house_depot *d = of(dp);
@@ -52,6 +57,8 @@ static int house_depot_boot(struct depot *dp, const struct depot_env *env)
         history_fail("s%u does not open: %d", dp->number, res);
         return res;
     }
+    d->fresh = fresh_new(any_from, d);
+    assert(d->fresh);
     dp->outlet = house_outlet_open(d);
     dp->storage = &d->storage;
     queue_list(d->h.q, (struct slice){0}, (struct slice){0}, note_newest, d, NULL, NULL);
@@ -83,6 +90,7 @@ static void house_depot_crash(struct depot *dp, bool power)
     while (d->answers)
         house_answers_tell(d);
     d->running = false;
+    fresh_free(&d->fresh);
     d->tap = NULL;
     dp->arrival_us = 0;
 }

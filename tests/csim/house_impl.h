@@ -2,6 +2,7 @@
 #pragma once
 #include "spool/base/err.h"
 #include "spool/base/wire.h"
+#include "spool/queue/fresh.h"
 #include "tests/csim/depot.h"
 #include "tests/sim/house.h"
 
@@ -29,6 +30,7 @@ struct house_depot {
     struct rng rng;
     struct simdisk *disk;
     struct house h;
+    struct fresh *fresh;
     bool running, dying, full;
     struct answer *answers, **answers_tail;
     uint32_t hot;

@@ -101,6 +101,10 @@ static int put_judge(struct house_depot *d, const struct storage_put *p, bool *n
         return -SATCHEL_EFULL;
     if (p->rec.type != REC_MSG && p->rec.type != REC_CHUNK)
         return 1;
+    if (fresh_take(d->fresh, &p->rec.id) && !(p->flags & (PUT_LAZY | PUT_REPAIR))) {
+        *new_r = true;
+        return 1;
+    }
     enum queue_known known = queue_known(d->h.q, &p->rec.id);
     *new_r = known == QUEUE_UNKNOWN;
     if (known == QUEUE_TOMB)
@@ -178,6 +182,8 @@ static bool st_merge(struct storage *s, struct storage_merge *m)
 {
     struct house_depot *d = of_storage(s);
     m->impl = d;
+    if (!d->dying)
+        (void)fresh_take(d->fresh, &m->st.id);
     int res = d->dying ? -SATCHEL_ESHUT : queue_merge(d->h.q, &m->st, merge_done, m);
     if (res != 0)
         answer_merge(d, m, res > 0 ? 0 : res);
