@@ -157,7 +157,8 @@ static int open_coord(struct cluster *c, char *why_r)
                                      .key = or_null(cfg->etcd_key),
                                      .user = or_null(cfg->etcd_user),
                                      .password = password,
-                                     .timeout_ms = 3000};
+                                     .timeout_ms = 3000,
+                                     .keepalive_ms = cfg->lease_s * 1000 / 3};
     int rc = coord_etcd_open(&c->coord, &etcd, c->clock, why_r);
     free(password);
     return rc;

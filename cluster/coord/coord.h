@@ -88,6 +88,9 @@ struct coord_etcd_config {
     const char *ca, *cert, *key;  /* files; NULL: the system's CAs, no client certificate */
     const char *user, *password;  /* NULL: no authentication */
     uint32_t timeout_ms;          /* of one call; 3000 */
+    /* Of a keepalive, with all endpoints that are asked: so short that after an endpoint that hangs there is time for
+     * another within the lease.  0: as of any call. */
+    uint32_t keepalive_ms;
 };
 /* Strings are copied.  why_r: 256 bytes, with the remedy. */
 int coord_etcd_open(struct coord **c_r, const struct coord_etcd_config *cfg, const struct clock *clock, char *why_r);

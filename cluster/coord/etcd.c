@@ -265,6 +265,7 @@ static struct etcd *etcd_new(const struct coord_etcd_config *cfg, const struct c
     e->password = str_copy(cfg->password);
     e->prefix = slice_str(str_copy(cfg->prefix));
     e->timeout_ms = cfg->timeout_ms;
+    e->keepalive_ms = cfg->keepalive_ms && cfg->keepalive_ms < cfg->timeout_ms ? cfg->keepalive_ms : cfg->timeout_ms;
     e->auth = cfg->user ? AUTH_NEEDED : AUTH_OPEN;
     e->info.since_us = clock_boot_us(clock);
     TAILQ_INIT(&e->waiting);

@@ -36,9 +36,14 @@ static bool call_is_urgent(const struct etcd_call *c)
     return c->kind == ETCD_GRANT || c->kind == ETCD_KEEPALIVE || c->kind == ETCD_REVOKE || c->kind == ETCD_AUTH;
 }
 
-static uint64_t call_deadline(const struct etcd *e)
+static uint32_t call_timeout_ms(const struct etcd_call *c)
 {
-    return clock_boot_us(e->clock) + e->timeout_ms * UINT64_C(1000);
+    return c->kind == ETCD_KEEPALIVE ? c->e->keepalive_ms : c->e->timeout_ms;
+}
+
+static uint64_t call_deadline(const struct etcd_call *c)
+{
+    return clock_boot_us(c->e->clock) + call_timeout_ms(c) * UINT64_C(1000);
 }
 
 struct etcd_call *etcd_call_new(struct etcd *e, enum etcd_kind kind, void *arg)
@@ -51,7 +56,7 @@ struct etcd_call *etcd_call_new(struct etcd *e, enum etcd_kind kind, void *arg)
     c->e = e;
     c->kind = kind;
     c->arg = arg;
-    c->deadline_us = call_deadline(e);
+    c->deadline_us = call_deadline(c);
     etcd_kvs_init(&c->kvs);
     TAILQ_INSERT_TAIL(&e->waiting, c, link);
     return c;
@@ -72,7 +77,7 @@ static void list_body(struct etcd_call *c)
     free(c->body);
     c->body = etcd_json_range(c->from, c->to, c->rev, c->since, c->limit);
     c->tries = 0;
-    c->deadline_us = call_deadline(c->e);
+    c->deadline_us = call_deadline(c);
 }
 
 /* From the first page on. */
@@ -316,7 +321,7 @@ static void call_leave(struct etcd_call *c, uint64_t now)
                                                              .path = kinds[c->kind].path,
                                                              .token = c->kind == ETCD_AUTH ? NULL : e->token,
                                                              .body = slice_str(c->body),
-                                                             .connect_ms = e->timeout_ms / ETCD_CONNECT_SHARE,
+                                                             .connect_ms = call_timeout_ms(c) / ETCD_CONNECT_SHARE,
                                                              .timeout_ms = call_attempt_ms(c, now),
                                                              .done = call_answered,
                                                              .arg = c});

@@ -9,7 +9,7 @@ enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 2000 };
 
 uint64_t etcd_backoff_us(struct etcd *e, unsigned round)
 {
-    uint64_t max_ms = e->timeout_ms / 2 < BACKOFF_MAX_MS ? e->timeout_ms / 2 : BACKOFF_MAX_MS;
+    uint64_t max_ms = e->keepalive_ms / 2 < BACKOFF_MAX_MS ? e->keepalive_ms / 2 : BACKOFF_MAX_MS;
     uint64_t ms = round < 6 ? (uint64_t)BACKOFF_MIN_MS << round : BACKOFF_MAX_MS;
     uint64_t us = (ms < max_ms ? ms : max_ms) * 1000;
     return us / 2 + rng_below(&e->rng, us / 2 + 1);

@@ -88,7 +88,7 @@ struct etcd {
     struct etcd_http *http;
     char *ca, *cert, *key, *user, *password;
     struct slice prefix; /* malloc'd */
-    uint32_t timeout_ms;
+    uint32_t timeout_ms, keepalive_ms;
     bool closing;
 
     char **endpoints;
@@ -113,7 +113,8 @@ struct etcd {
 /* An attempt of that turn failed.  Those that left together fail together: the first one counts. */
 void etcd_endpoint_failed(struct etcd *e, uint64_t turn, const char *why);
 void etcd_endpoint_ok(struct etcd *e);
-/* 100 ms doubled with each round up to 2 s (or half a call's time), and of that a random part of the upper half. */
+/* 100 ms doubled with each round up to 2 s (or half a keepalive's time), and of that a random part of the upper half.
+ */
 uint64_t etcd_backoff_us(struct etcd *e, unsigned round);
 /* What the operator sees; logged when it changes. */
 void etcd_reachable_set(struct etcd *e, bool reachable, const char *why);

@@ -127,7 +127,7 @@ def two_of_three_etcd_lost_and_back(stage):
     c.settle()
 
 
-@scenario()  # three etcds with TLS want a disk of their own: make cluster-full
+@scenario(quick=True)
 def etcd_with_tls_users_and_members_that_go(stage):
     """Each member of etcd is lost in turn, first the one that a node talks to: nobody loses a lease, changes go on."""
     c = stage.cluster(etcd_members=3, etcd_secure=True)
@@ -135,7 +135,7 @@ def etcd_with_tls_users_and_members_that_go(stage):
     books.sink()
     load = books.load(c["a"], "--rate", 200, "--domains", DOMAINS)
     load.wait_for(100)
-    used = c.etcd.urls().index(c["a"].local()["coordination"]["endpoint"])
+    used = c.etcd.used_by(c["a"])
     for turn in range(3):
         gone = (used + turn) % 3
         c.etcd.kill([gone])
@@ -157,6 +157,28 @@ def etcd_with_tls_users_and_members_that_go(stage):
     note(next(line for line in x.log_text().splitlines() if "password" in line)[:230])
     books.close(twice_most=0)
     c.settle()
+
+
+@scenario(quick=True)
+def etcd_member_that_hangs(stage):
+    """It keeps its connections and answers nothing.  Whoever talks to it finds another one before its lease is over."""
+    c = stage.cluster(etcd_members=3, etcd_secure=True)
+    books = stage.books(c, "hang")
+    books.sink()
+    load = books.load(c["a"], "--rate", 200, "--domains", DOMAINS)
+    lost = {n.name: n.local()["lease"]["lost"] for n in c.live()}
+    used = c.etcd.used_by(c["a"])
+    for turn in range(stage.size(1, 3)):
+        gone = (used + turn) % 3
+        c.etcd.freeze(gone)
+        until("all nodes talk to another member", lambda: all(
+            n.local()["coordination"]["reachable"] and c.etcd.used_by(n) != gone for n in c.live()), 30, 0.05)
+        load.wait_for(200 * LEASE_S)
+        c.etcd.thaw(gone)
+        until("the member is one of them again", lambda: c.etcd.healthy(gone), 30, 0.05)
+    for n in c.live():
+        need(n.local()["lease"]["lost"] == lost[n.name], "%s lost its lease while one of three members hung" % n.name)
+    books.close(twice_most=0)
 
 
 @scenario()

@@ -126,6 +126,16 @@ class Etcd:
             self.procs[i].kill()
             self.procs[i].wait()
 
+    def freeze(self, i):
+        self.procs[i].send_signal(signal.SIGSTOP)
+
+    def thaw(self, i):
+        self.procs[i].send_signal(signal.SIGCONT)
+
+    def used_by(self, node):
+        """The member that this node talks to."""
+        return self.urls().index(node.local()["coordination"]["endpoint"])
+
 
 class Member(Node):
     """One node of a cluster."""

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CONNS_MAX = 64, REQUEST_MAX = 65536, TIMEOUT_MS = 900 };
+enum { LEASE = 7, CONNS_MAX = 64, REQUEST_MAX = 65536, TIMEOUT_MS = 900 };
 
 struct conn {
     int fd; /* 0: none */
@@ -177,13 +177,18 @@ static struct coord *serve(void (*answer)(struct server *, struct conn *, const 
     return open_at(servers[0].url, NULL, user);
 }
 
-static void serve_end(struct coord **c)
+static void servers_end(void)
 {
-    (*c)->ops->close(c);
     for (size_t i = 0; i < 2; i++)
         if (servers[i].answer)
             server_close(&servers[i]);
     memset(servers, 0, sizeof servers);
+}
+
+static void serve_end(struct coord **c)
+{
+    (*c)->ops->close(c);
+    servers_end();
 }
 
 static struct answer list(struct coord *c)
@@ -199,6 +204,14 @@ static struct answer txn(struct coord *c)
     struct answer a = {0};
     struct coord_op op = {COORD_PUT, SLICE_LIT("a"), SLICE_LIT("1"), 0};
     assert_int_equal(c->ops->txn(c, NULL, 0, &op, 1, answer_txn, &a), 0);
+    assert_true(wait_for(c, &a.done));
+    return a;
+}
+
+static struct answer keepalive(struct coord *c)
+{
+    struct answer a = {0};
+    assert_int_equal(c->ops->keepalive(c, LEASE, answer_lease, &a), 0);
     assert_true(wait_for(c, &a.done));
     return a;
 }
@@ -287,6 +300,14 @@ ANSWERS(answer_well)
     reply(c, 200, strcmp(path, "/v3/kv/txn") == 0 ? DONE : EMPTY);
 }
 
+ANSWERS(answer_kept)
+{
+    (void)s;
+    (void)path;
+    (void)body;
+    reply(c, 200, "{\"result\":{\"header\":{\"revision\":\"9\"},\"ID\":\"7\",\"TTL\":\"3\"}}");
+}
+
 static void test_silence(void **state)
 {
     (void)state;
@@ -315,6 +336,49 @@ static void test_rotation(void **state)
     }
     assert_int_equal(txn(c).res, 0);
     assert_true(servers[0].requests <= 1);
+    serve_end(&c);
+}
+
+/* A lease has no time to wait for a member that hangs: the other one is asked long before a call's time is over.  The
+ * next keepalive begins there. */
+static void test_keepalive_rotates(void **state)
+{
+    const char *endpoints[] = {servers[0].url, servers[1].url, NULL};
+    struct coord_etcd_config cfg = {.endpoints = endpoints, .prefix = "p/", .timeout_ms = 60000, .keepalive_ms = 300};
+    char why[256];
+    (void)state;
+    servers[0].answer = answer_never;
+    servers[1].answer = answer_kept;
+    server_open(&servers[0]);
+    server_open(&servers[1]);
+    for (int i = 0; i < 6; i++) { /* which endpoint is first is chance */
+        struct coord *c = NULL;
+        assert_int_equal(coord_etcd_open(&c, &cfg, clock_system(), why), 0);
+        for (int again = 0; again < 2; again++) {
+            struct answer a = keepalive(c);
+            assert_int_equal(a.res, 0);
+            assert_true(now_ms() - a.sent_us / 1000 < 100); /* counts from the attempt that was answered */
+        }
+        c->ops->close(&c);
+    }
+    assert_true(servers[0].keepalives <= 6);
+    servers_end();
+}
+
+/* Nobody answers: the caller hears of it in a keepalive's time, to ask again while the lease stands. */
+static void test_keepalive_given_up(void **state)
+{
+    const char *endpoints[] = {servers[0].url, NULL};
+    struct coord_etcd_config cfg = {.endpoints = endpoints, .prefix = "p/", .timeout_ms = 60000, .keepalive_ms = 300};
+    struct coord *c = NULL;
+    char why[256];
+    (void)state;
+    servers[0].answer = answer_never;
+    server_open(&servers[0]);
+    assert_int_equal(coord_etcd_open(&c, &cfg, clock_system(), why), 0);
+    uint64_t from = now_ms();
+    assert_int_equal(keepalive(c).res, -SATCHEL_EAGAIN);
+    assert_in_range(now_ms() - from, 299, 3000);
     serve_end(&c);
 }
 
@@ -601,6 +665,8 @@ int main(void)
         cmocka_unit_test(test_flood),
         cmocka_unit_test(test_silence),
         cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_keepalive_rotates),
+        cmocka_unit_test(test_keepalive_given_up),
         cmocka_unit_test(test_dead_endpoint),
         cmocka_unit_test(test_never_twice),
         cmocka_unit_test(test_backoff),
