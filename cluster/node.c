@@ -10,6 +10,7 @@ enum {
     SKEW_MAX_US = 60 * 1000000,   /* peers' clocks further off than this: nothing expires */
     SKEW_PERIOD_US = 5 * 1000000, /* how often that is looked at */
     SKEWS_MAX = 64,               /* peers asked */
+    LEAVE_LEASELESS_US = 2 * 1000000,
 };
 
 struct node {
@@ -25,7 +26,6 @@ struct node {
     const struct cmap *map; /* the cores borrow it */
     uint64_t skew_at_us;
     bool doubt;
-    uint64_t leave_wait_us;
     void (*left)(void *arg);
     void *left_arg;
 };
@@ -391,11 +391,20 @@ static void on_handed_over(void *arg)
     member_leave(n->member, n->left, n->left_arg);
 }
 
+/* Once the lease is over shards are no more ours to hand over, and coordination that is away may stay so. */
+static uint64_t leave_wait_us(const struct node *n, uint64_t wait_us)
+{
+    struct member_info info;
+    member_info(n->member, &info);
+    bool over = info.deadline_us <= clock_boot_us(n->env.clock);
+    return over && wait_us > LEAVE_LEASELESS_US ? LEAVE_LEASELESS_US : wait_us;
+}
+
 void node_leave(struct node *n, uint64_t wait_us, void (*done)(void *arg), void *arg)
 {
     n->left = done;
     n->left_arg = arg;
-    owner_leave(n->owner, wait_us, on_handed_over, n);
+    owner_leave(n->owner, leave_wait_us(n, wait_us), on_handed_over, n);
 }
 
 const struct cmap *node_map(const struct node *n)

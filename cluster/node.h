@@ -62,7 +62,7 @@ void node_tick(struct node *n);
 int node_fd(const struct node *n);
 bool node_sleep(struct node *n);
 uint64_t node_next_us(const struct node *n);
-/* Orderly stop: hand over, give the lease back; done once. */
+/* Orderly stop: hand over, give the lease back; done once.  Where the lease is over, wait_us is two seconds at most. */
 void node_leave(struct node *n, uint64_t wait_us, void (*done)(void *arg), void *arg);
 /* NULL: none yet.  Borrowed until the next poll of coord. */
 const struct cmap *node_map(const struct node *n);

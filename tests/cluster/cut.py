@@ -49,7 +49,7 @@ def etcd_away(stage, c, members, wait_s):
 @scenario(quick=True)
 def etcd_stopped_and_back(stage):
     c = stage.cluster()
-    books = etcd_away(stage, c, [0], stage.size(7, 60))
+    books = etcd_away(stage, c, [0], stage.size(7, 30))
     books.close(twice_most=0, seconds=120)
     c.settle()
 
@@ -108,6 +108,47 @@ def nodes_started_while_etcd_is_away_take_mail(stage):
     books.wait_for(1, 60)
     books.close(twice_most=0, seconds=120)
     c.settle()
+
+
+@scenario()
+def etcd_away_for_many_leases_while_nodes_restart(stage):
+    """Each node is stopped or killed, and starts from the map on its disk, twice over; a lease lasts 2 s here."""
+    lease_s = 2
+    c = stage.cluster(settings={"cluster.lease": "%ds" % lease_s})
+    books = stage.books(c, "long")
+    books.fill(c["a"], 4000, "--domains", DOMAINS)
+    loads = [books.load(n, "--rate", 50, "--domains", DOMAINS) for n in c.live()]
+    slow = books.sink("--delay", DELAY_MS)
+    books.wait_for(200)
+    c.etcd.kill()
+    begin = time.monotonic()
+    until("all leases are over", lambda: not any(n.leased() for n in c.live()), lease_s + 3, 0.05)
+    need(nothing_comes(books), "something was relayed without a lease")
+    got = books.got_count()
+    for turn in range(6):
+        node = c.nodes["abc"[turn % 3]]
+        began = time.monotonic()
+        if turn % 2:
+            node.kill()
+        else:
+            need(node.stop() == 0, "%s ended with %s: %s" % (node.name, node.proc.returncode, node.tail()))
+        took = time.monotonic() - began
+        need(took < 8, "%s stopped after %.1f s, although it has nothing that it could hand over" % (node.name, took))
+        node.start()
+        for load in loads:
+            load.wait_for(50 * lease_s, 60)
+        need(not any(n.leased() for n in c.live()), "a node has a lease without etcd")
+        need(books.got_count() == got, "something was relayed without a lease")
+    away = time.monotonic() - begin
+    need(away > 5 * lease_s, "etcd was away for %.1f s only" % away)
+    need(slow.proc.poll() is None, "the sink ended")
+    c.etcd.start()
+    books.wait_for(got + 1, 60)
+    slow.stop()
+    books.sink()
+    books.close(twice_most=0, seconds=120)
+    c.settle()
+    note("etcd was away for %.0f s, %.0f times a lease" % (away, away / lease_s))
 
 
 @scenario()
