@@ -1,10 +1,11 @@
-"""pools.py - a customer with nodes of its own: served by them, taken over by the shared pool while they are gone, and
-given back in order."""
+"""pools.py - pools beside the shared one.  A customer with nodes of its own: served by them, taken over by the shared
+pool while they are gone, and given back in order.  Front-ends that store nothing: nodes of a pool that no domain is in."""
 import time
 
 from books import need, note
+from crash import DELAY_MS, adopted, twice_bound
 from fleet import LEASE_S, until
-from stage import scenario
+from stage import DOMAINS, names, scenario
 
 ACME = ["acme%d.test" % i for i in range(4)]
 
@@ -42,3 +43,36 @@ def dedicated_pool_lost_and_healed(stage):
     books.sinks.append(sink.start())
     books.close(twice_most=0, order=True, seconds=120)
     note("taken over %.1f s after the kill" % took)
+
+
+@scenario(quick=True)
+def front_end_in_no_copyset(stage):
+    """It takes mail under load for domains whose copies lie elsewhere, while one of those who hold them is killed.  Two
+    copies, both acknowledged: so the order is promised even then."""
+    own = {"cluster.pool": "front", "cluster.copies": 1, "cluster.acks": 1, "cluster.shards": 1}
+    c = stage.cluster(names="abcx", copies=2, acks=2, special={"x": own})
+    books = stage.books(c, "nocopy")
+    front = c["x"]
+    need("x" not in {name for d in names() for name in front.shard(d)["members"]}, "x stores the domains' mail")
+    written = front.counter("satchel_spool_records_total")
+    accepted = front.counter("satchel_smtp_messages_accepted_total")
+    books.sink("--delay", DELAY_MS)
+    load = books.load(front, "--domains", DOMAINS, "--rate", stage.size(300, 1000), "-c", 8)
+    load.wait_for(stage.size(300, 5000))
+    victim = c.full_owner(names())
+    mine = [d for d in names() if c.owner(d) is victim]
+    victim.kill()
+    took = adopted(c, victim)
+    load.wait_for(stage.size(300, 5000), 60)
+    held = front.local()["storage"]["messages"]
+    victim.start()
+    c.settle()
+    load.wait_for(stage.size(300, 5000), 60)
+    books.close(twice_most=twice_bound(len(mine)), order=True)
+    storage = front.local()["storage"]
+    took_in = front.counter("satchel_smtp_messages_accepted_total") - accepted
+    need(took_in >= load.count(), "x says that it took %d of %d messages" % (took_in, load.count()))
+    need(held == 0 and storage["messages"] == 0 and storage["ends_owed"] == 0, "x holds %d, then %s" % (held, storage))
+    need(front.counter("satchel_spool_records_total") == written, "x wrote records of mail to its own disk")
+    note("x forwarded %d messages and wrote none; the shards of %s were adopted %.1f s after the kill"
+         % (took_in, victim.name, took))
