@@ -262,12 +262,30 @@ static int open_cached(struct cluster *c, const struct cmap **cached_r, char *wh
     return rc == -SATCHEL_ENOENT ? 0 : rc;
 }
 
+/* As of the mapper: an empty coordination is not ours where we remember a cluster. */
+static bool coord_is_ours(void *arg, int64_t rev, const struct coord_kv *kvs, size_t n)
+{
+    struct cluster *c = arg;
+    const struct cmap *meta = NULL;
+    char why[256];
+    if (cmap_decode(kvs, n, rev, &meta, why) < 0)
+        return false;
+    struct storage_id found = meta->cluster;
+    cmap_unref(meta);
+    if (storage_id_zero(&c->known))
+        c->known = found;
+    return storage_id_eq(&c->known, &found);
+}
+
 static int open_parts(struct cluster *c, char *why_r)
 {
     const struct cmap *cached = NULL;
     struct node_config node;
-    struct directory_config directory = {.relist_us = 10 * 1000000, .keep_s = KEEP_PRESET_S};
+    struct directory_config directory = {
+        .relist_us = 10 * 1000000, .keep_s = KEEP_PRESET_S, .ours = coord_is_ours, .ours_arg = c};
     int rc = open_cached(c, &cached, why_r);
+    if (cached && c->cfg.etcd && c->cfg.etcd[0])
+        c->known = cached->cluster;
     rc = rc ? rc : open_coord(c, why_r);
     rc = rc ? rc : spool_storage(c->spool, &c->storage);
     rc = rc ? rc : gate_open(&c->gate, c->clock, domain_shard, c);

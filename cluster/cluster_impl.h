@@ -43,7 +43,8 @@ struct cluster {
     struct change *changes;
     bool settled; /* a request was settled in this turn: the doors are to be rung */
     bool left;
-    bool import; /* first start in a cluster: the domains of this node are brought along */
+    struct storage_id known; /* the cluster whose domains are read; zero: the first that is seen decides */
+    bool import;             /* first start in a cluster: the domains of this node are brought along */
     pthread_t thread;
     bool running;
     atomic_bool stopping;

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <xxhash.h>
 
 enum { WHY_MAX = 256, TRIES = 8, RETRY_US = 500000 };
 
@@ -37,11 +38,14 @@ struct directory {
     void (*changed)(void *arg);
     void *arg;
     struct change *changes;
-    int64_t seen[BUCKETS]; /* mod_rev that the registry has */
-    int64_t seen_rev;      /* nothing at or below it is news */
+    uint64_t seen[BUCKETS]; /* hash of the value that the registry has; revisions come twice after a restore */
+    int64_t seen_rev;       /* nothing at or below it is news */
     uint64_t list_at_us;
     bool listing, again;
-    bool outdated; /* the list under way was asked before a change of ours that the registry has */
+    bool reread;      /* all of it: coordination was away, and may have come back older */
+    bool foreign;     /* coordination was not ours when we last looked */
+    size_t importing; /* buckets under way; nothing is read meanwhile */
+    bool outdated;    /* the list under way was asked before a change of ours that the registry has */
 };
 
 /* ---- reading */
@@ -53,6 +57,12 @@ struct part {
 static bool in_part(void *arg, const struct domain *dom)
 {
     return bucket_of(slice_str(dom->name)) == ((struct part *)arg)->bucket;
+}
+
+/* 0 is nobody's. */
+static uint64_t value_hash(struct slice value)
+{
+    return XXH3_64bits(value.p, value.n) | 1;
 }
 
 static int bucket_apply(struct directory *d, uint32_t bucket, const struct coord_kv *kv)
@@ -68,27 +78,70 @@ static int bucket_apply(struct directory *d, uint32_t bucket, const struct coord
     if (res < 0)
         log_error("cluster.domains", "bucket=%u refused=\"%s\" action=\"this node keeps what it had\"", bucket, why);
     else
-        d->seen[bucket] = kv->mod_rev;
+        d->seen[bucket] = value_hash(kv->value);
     return res;
+}
+
+static void buckets_apply(struct directory *d, int64_t rev, const struct coord_kv *kvs, size_t n)
+{
+    uint32_t bucket;
+    bool all = true;
+    for (size_t i = 0; i < n; i++)
+        if (bucket_key_parse(kvs[i].key, &bucket) && value_hash(kvs[i].value) != d->seen[bucket])
+            all = bucket_apply(d, bucket, &kvs[i]) == 0 && all;
+    if (all)
+        d->seen_rev = rev;
+}
+
+static void went_back(struct directory *d, int64_t rev)
+{
+    log_warning("cluster.domains",
+                "revision=%lld before=%lld why=\"coordination was restored from an older state\" action=\"adds the "
+                "domains that are missing there; other changes since then are undone\"",
+                (long long)rev, (long long)d->seen_rev);
+    d->seen_rev = 0;
+    d->again = true;
+    directory_import(d);
+}
+
+static void list_end(struct directory *d, uint64_t wait_us)
+{
+    uint64_t now = clock_boot_us(d->clock);
+    d->listing = d->outdated = false;
+    d->list_at_us = d->again ? now : now + wait_us;
+    d->again = false;
 }
 
 static void on_list(void *arg, int res, int64_t rev, const struct coord_kv *kvs, size_t n)
 {
     struct directory *d = arg;
-    uint64_t now = clock_boot_us(d->clock);
-    uint32_t bucket;
-    if (d->outdated)
-        res = -SATCHEL_EAGAIN;
-    bool all = res == 0;
     d->again |= d->outdated;
-    d->listing = d->outdated = false;
-    for (size_t i = 0; res == 0 && i < n; i++)
-        if (bucket_key_parse(kvs[i].key, &bucket) && kvs[i].mod_rev != d->seen[bucket])
-            all = bucket_apply(d, bucket, &kvs[i]) == 0 && all;
-    if (all)
-        d->seen_rev = rev;
-    d->list_at_us = d->again ? now : now + (res == 0 ? d->cfg.relist_us : RETRY_US);
-    d->again = false;
+    if (res == 0 && !d->outdated && rev < d->seen_rev)
+        went_back(d, rev);
+    else if (res == 0 && !d->outdated)
+        buckets_apply(d, rev, kvs, n);
+    d->reread = d->outdated ? d->reread : res != 0;
+    list_end(d, res == 0 ? d->cfg.relist_us : RETRY_US);
+}
+
+static void list_buckets(struct directory *d)
+{
+    struct slice prefix = slice_str(BUCKET_KEY_PREFIX);
+    int64_t since = d->reread ? 1 : d->seen_rev + 1;
+    if (d->coord->ops->list_since(d->coord, prefix, since, on_list, d) < 0)
+        list_end(d, RETRY_US);
+}
+
+static void on_meta(void *arg, int res, int64_t rev, const struct coord_kv *kvs, size_t n)
+{
+    struct directory *d = arg;
+    d->reread |= res != 0;
+    if (res == 0)
+        d->foreign = !d->cfg.ours(d->cfg.ours_arg, rev, kvs, n);
+    if (res == 0 && !d->foreign)
+        list_buckets(d);
+    else
+        list_end(d, RETRY_US);
 }
 
 void directory_refresh(struct directory *d)
@@ -106,17 +159,18 @@ static void on_hint(void *arg)
 
 void directory_tick(struct directory *d)
 {
-    if (d->listing || clock_boot_us(d->clock) < d->list_at_us)
+    if (d->listing || d->importing || clock_boot_us(d->clock) < d->list_at_us)
         return;
-    struct slice prefix = slice_str(BUCKET_KEY_PREFIX);
-    d->listing = d->coord->ops->list_since(d->coord, prefix, d->seen_rev + 1, on_list, d) == 0;
-    if (!d->listing)
-        d->list_at_us = clock_boot_us(d->clock) + RETRY_US;
+    d->listing = true;
+    if (!d->cfg.ours)
+        list_buckets(d);
+    else if (d->coord->ops->list(d->coord, SLICE_LIT("meta"), on_meta, d) < 0)
+        list_end(d, RETRY_US);
 }
 
 uint64_t directory_next_us(const struct directory *d)
 {
-    return d->listing ? UINT64_MAX : d->list_at_us;
+    return d->listing || d->importing ? UINT64_MAX : d->list_at_us;
 }
 
 /* ---- changing */
@@ -137,6 +191,7 @@ static void change_end(struct change *c, int res, const char *why)
     while (*p != c)
         p = &(*p)->next;
     *p = c->next;
+    d->importing -= c->import != NULL;
     if (res == 0) {
         directory_refresh(d);
         d->changed(d->arg);
@@ -275,6 +330,10 @@ static void on_bucket(void *arg, int res, int64_t rev, const struct coord_kv *kv
 static void change_start(struct change *c)
 {
     struct coord *coord = c->d->coord;
+    if (c->d->foreign) {
+        change_end(c, -SATCHEL_EAGAIN, "coordination is empty or another cluster's: see `satchelctl cluster status`");
+        return;
+    }
     int res = coord->ops->list(coord, slice_str(c->key), on_bucket, c);
     if (res < 0)
         change_end(c, res, satchel_strerror(res));
@@ -354,6 +413,7 @@ static void import_bucket(struct directory *d, const struct domain *const *doms,
     c->bucket = bucket_of(slice_str(copy[0].name));
     bucket_key(c->bucket, c->key);
     d->changes = c;
+    d->importing++;
     change_start(c);
 }
 

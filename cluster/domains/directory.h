@@ -2,8 +2,10 @@
  *
  * Reading: a watch as a hint, a list of what changed every relist_us as the truth; each bucket that changed replaces
  * its part of the registry, which is on this node's disk too: coordination may be away for as long as it likes.
- * A bucket that coordination does not have changes nothing here.  Changing: read the bucket, change one domain,
- * compare-and-swap; again on a conflict.  Sans-I/O.  Thread: the cluster's. */
+ * A bucket that coordination does not have changes nothing here.  Coordination whose meta is not ours is not read, nor
+ * changed.  One that was restored from a snapshot is older than what we have seen: its domains are read anew, and those
+ * that are here and not there are added again first, since a 550 would bounce mail for good.  Changing: read the
+ * bucket, change one domain, compare-and-swap; again on a conflict.  Sans-I/O.  Thread: the cluster's. */
 #pragma once
 #include "cluster/coord/coord.h"
 #include "dataplane/conf/domains.h"
@@ -13,6 +15,9 @@ struct directory;
 struct directory_config {
     uint64_t relist_us; /* 10 s */
     uint64_t keep_s;    /* of domains that do not say */
+    /* Is the coordination with this meta (kvs: its keys that begin so) the one of our cluster?  NULL: always. */
+    bool (*ours)(void *arg, int64_t rev, const struct coord_kv *kvs, size_t n);
+    void *ours_arg;
 };
 
 /* changed: this node changed a domain in coordination (others should look soon). */

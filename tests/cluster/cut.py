@@ -8,7 +8,7 @@ import wires
 from books import need, note
 from crash import DELAY_MS, adopted, twice_bound
 from fleet import LEASE_S, until
-from stage import DOMAINS, names, scenario
+from stage import DOMAINS, Skipped, names, scenario
 
 
 def nothing_comes(books, seconds=1.5):
@@ -82,6 +82,43 @@ def etcd_loses_its_data_and_is_restored(stage):
     for n in c.live():
         until("%s takes part again" % n.name, n.leased, 60)
     need(c["a"].json("cluster", "status")["cluster"] == before, "it is another cluster now")
+    books.close(twice_most=0, seconds=120)
+    c.settle()
+
+
+@scenario(quick=True)
+def etcd_restored_from_a_snapshot(stage):
+    """The snapshot knows neither the last domain nor who owns a shard since; the nodes know."""
+    if not shutil.which("etcdctl"):
+        raise Skipped("etcdctl is not installed: scripts/install-deps cluster")
+    c = stage.cluster()
+    books = stage.books(c, "snapshot")
+    load = books.load(c["a"], "--rate", 100, "--domains", DOMAINS)
+    load.wait_for(100)
+    snapshot = os.path.join(c.house.room("snapshot"), "etcd.db")
+    c.etcd.snapshot(snapshot)
+    late, moved = "late%d.test" % stage.serial, names()[0]
+    c.serve([late])
+    before = c.owner(moved)
+    to = next(n for n in c.live() if n is not before)
+    c["b"].do("shard", "move", moved, to.name)
+    until("%s moves to %s" % (moved, to.name), lambda: to.shard(moved).get("state") == "owned", 20)
+    books.load(c["c"], "--rate", 50, "--domain", late).wait_for(50)
+    books.sink("--delay", DELAY_MS)
+    c.etcd.kill()
+    until("all leases are over", lambda: not any(n.leased() for n in c.live()), LEASE_S + 3, 0.05)
+    c.etcd.restore(snapshot)
+    c.etcd.start()
+    for n in c.live():
+        until("%s takes part again" % n.name, n.leased, 60)
+    for n in c.live():
+        until("%s finds %s in coordination" % (n.name, late), lambda: "there already" in n.refused(
+            "domain", "add", late, "--primary", "%s:%d" % (c.sink_host, c.sink_port)), 15, 0.1)
+    need(all(late in n.serves() for n in c.live()), "%s is not served any more" % late)
+    last = "last%d.test" % stage.serial
+    c.serve([last], via=c["b"])  # at a revision that all have seen before
+    books.load(c["a"], "--rate", 50, "--domain", last).wait_for(50)
+    load.wait_for(100)
     books.close(twice_most=0, seconds=120)
     c.settle()
 

@@ -126,6 +126,24 @@ class Etcd:
             self.procs[i].kill()
             self.procs[i].wait()
 
+    def snapshot(self, path):
+        self.ctl("--endpoints", self.urls()[0], "snapshot", "save", path)
+
+    def restore(self, path):
+        """As docs/operations.md says it; the only member is not running."""
+        where = os.path.join(self.dir, "m0")
+        peer = "http://127.0.0.1:%d" % self.peer_ports[0]
+        shutil.rmtree(where)
+        self.ctl("snapshot", "restore", path, "--name", "m0", "--data-dir", where, "--initial-cluster", "m0=" + peer,
+                 "--initial-advertise-peer-urls", peer)
+
+    @staticmethod
+    def ctl(*words):
+        p = subprocess.run(("etcdctl",) + words, stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
+                           env=dict(os.environ, ETCDCTL_API="3"))
+        if p.returncode:
+            raise Failed("etcdctl %s: %s" % (" ".join(words), p.stderr.decode(errors="replace")))
+
     def freeze(self, i):
         self.procs[i].send_signal(signal.SIGSTOP)
 

@@ -92,8 +92,54 @@ struct place {
     unsigned told;
 };
 
-static struct coord *coord;
+/* What stands before the store, which a test may replace by an older one. */
+static struct coord *store;
+
+static int front_list(struct coord *c, struct slice prefix, coord_list_done *done, void *arg)
+{
+    (void)c;
+    return store->ops->list(store, prefix, done, arg);
+}
+
+static int front_list_since(struct coord *c, struct slice prefix, int64_t since, coord_list_done *done, void *arg)
+{
+    (void)c;
+    return store->ops->list_since(store, prefix, since, done, arg);
+}
+
+static int front_txn(struct coord *c, const struct coord_cmp *cmps, size_t cmps_n, const struct coord_op *ops,
+                     size_t ops_n, coord_txn_done *done, void *arg)
+{
+    (void)c;
+    return store->ops->txn(store, cmps, cmps_n, ops, ops_n, done, arg);
+}
+
+static int front_watch(struct coord *c, struct slice prefix, coord_changed *changed, void *arg)
+{
+    (void)c;
+    return store->ops->watch(store, prefix, changed, arg);
+}
+
+static void front_poll(struct coord *c)
+{
+    (void)c;
+    store->ops->poll(store);
+}
+
+static const struct coord_ops front_ops = {
+    .list = front_list, .list_since = front_list_since, .txn = front_txn, .watch = front_watch, .poll = front_poll};
+static struct coord front = {.ops = &front_ops}, *const coord = &front;
 static struct place a, b;
+static bool stranger; /* the coordination that is there is not ours */
+
+static bool is_ours(void *arg, int64_t rev, const struct coord_kv *kvs, size_t n)
+{
+    (void)arg;
+    (void)rev;
+    (void)kvs;
+    assert_int_equal(n, 0); /* only meta is asked for, and these stores have none */
+    return !stranger;
+}
 
 static void on_changed(void *arg)
 {
@@ -102,7 +148,7 @@ static void on_changed(void *arg)
 
 static void place_open(struct place *p)
 {
-    struct directory_config cfg = {.relist_us = 10 * 1000000, .keep_s = KEEP_PRESET_S};
+    struct directory_config cfg = {.relist_us = 10 * 1000000, .keep_s = KEEP_PRESET_S, .ours = is_ours};
     memset(p, 0, sizeof *p);
     strcpy(p->dir, "/tmp/satchel-directory-XXXXXX");
     assert_non_null(mkdtemp(p->dir));
@@ -123,7 +169,8 @@ static void place_close(struct place *p)
 static int setup(void **state)
 {
     (void)state;
-    assert_int_equal(coord_standalone_open(&coord, &fake_clock), 0);
+    stranger = false;
+    assert_int_equal(coord_standalone_open(&store, &fake_clock), 0);
     place_open(&a);
     place_open(&b);
     return 0;
@@ -132,7 +179,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    coord->ops->close(&coord);
+    store->ops->close(&store);
     place_close(&a);
     place_close(&b);
     return 0;
@@ -206,16 +253,22 @@ static void wrong_changes_are_refused(void **state)
     assert_int_equal(change(&b, DIRECTORY_ADD, &dom), -SATCHEL_EEXIST);
 }
 
+/* Another domain of the same bucket. */
+static struct domain beside(const struct domain *dom)
+{
+    char name[64];
+    uint32_t i = 0;
+    do
+        snprintf(name, sizeof name, "other-%u.example", i++);
+    while (bucket_of(slice_str(name)) != bucket_of(slice_str(dom->name)));
+    return domain_named(name);
+}
+
 /* Both read the bucket before either writes: one compare fails, is read again, and nothing is lost. */
 static void two_changes_of_one_bucket_at_once_both_happen(void **state)
 {
     (void)state;
-    struct domain first = domain_named("example.com"), second = first;
-    char name[64];
-    for (int i = 0; bucket_of(slice_str(second.name)) != bucket_of(slice_str(first.name)) || i == 0; i++) {
-        snprintf(name, sizeof name, "other-%d.example", i);
-        second = domain_named(name);
-    }
+    struct domain first = domain_named("example.com"), second = beside(&first);
     struct outcome x = {0}, y = {0};
     directory_change(a.directory, DIRECTORY_ADD, &first, on_done, &x);
     directory_change(b.directory, DIRECTORY_ADD, &second, on_done, &y);
@@ -319,6 +372,66 @@ static void a_damaged_bucket_leaves_what_was(void **state)
     assert_int_equal(change(&b, DIRECTORY_REMOVE, &dom), -SATCHEL_EINVAL);
 }
 
+/* Another store in place of the one before, with these domains of one bucket, and at a lower revision. */
+static void replace_store(struct domain *doms, size_t n)
+{
+    char key[BUCKET_KEY_MAX];
+    uint8_t *value;
+    size_t value_n;
+    bool done = false;
+    store->ops->close(&store);
+    assert_int_equal(coord_standalone_open(&store, &fake_clock), 0);
+    assert_int_equal(bucket_encode(doms, n, &value, &value_n), 0);
+    bucket_key(bucket_of(slice_str(doms[0].name)), key);
+    struct coord_op op = {.kind = COORD_PUT, .key = slice_str(key), .value = slice_of(value, value_n)};
+    assert_int_equal(store->ops->txn(store, NULL, 0, &op, 1, on_txn, &done), 0);
+    store->ops->poll(store);
+    store->ops->poll(store);
+    assert_true(done);
+    free(value);
+    now_us += 11 * 1000000;
+}
+
+/* What was added since the snapshot is served on by those who know it, and is in coordination again. */
+static void a_restored_snapshot_takes_no_domain_away(void **state)
+{
+    (void)state;
+    struct domain old = domain_named("old.example"), new = beside(&old), far = domain_named("far.example");
+    assert_int_equal(change(&a, DIRECTORY_ADD, &old), 0);
+    assert_int_equal(change(&a, DIRECTORY_ADD, &new), 0);
+    assert_int_equal(change(&a, DIRECTORY_ADD, &far), 0);
+    old.held = true;
+    replace_store(&old, 1);
+    turns();
+    turns();
+    assert_non_null(served(&a, new.name));
+    assert_non_null(served(&b, new.name));
+    assert_int_equal(change(&b, DIRECTORY_ADD, &new), -SATCHEL_EEXIST);
+    assert_int_equal(change(&b, DIRECTORY_ADD, &far), -SATCHEL_EEXIST);
+    assert_true(served(&a, "old.example")->held); /* as the snapshot says */
+    struct domain later = domain_named("later.example");
+    assert_int_equal(change(&a, DIRECTORY_ADD, &later), 0);
+    now_us += 11 * 1000000;
+    turns();
+    assert_non_null(served(&b, "later.example")); /* although its revision is one that b has seen before */
+}
+
+/* Its buckets would take our domains away. */
+static void another_clusters_coordination_is_neither_read_nor_changed(void **state)
+{
+    (void)state;
+    struct domain ours = domain_named("ours.example"), theirs = beside(&ours);
+    assert_int_equal(change(&a, DIRECTORY_ADD, &ours), 0);
+    stranger = true;
+    replace_store(&theirs, 1);
+    turns();
+    assert_non_null(served(&a, "ours.example"));
+    assert_null(served(&a, theirs.name));
+    struct domain more = domain_named("more.example");
+    assert_int_equal(change(&a, DIRECTORY_ADD, &more), -SATCHEL_EAGAIN);
+    assert_non_null(served(&a, "ours.example"));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 /* A 550 right after one's own `domain add` would bounce mail for good. */
@@ -356,6 +469,8 @@ int main(void)
         T(buckets_that_are_not_there_change_nothing),
         T(a_node_brings_its_domains_along),
         T(a_damaged_bucket_leaves_what_was),
+        T(a_restored_snapshot_takes_no_domain_away),
+        T(another_clusters_coordination_is_neither_read_nor_changed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
