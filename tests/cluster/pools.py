@@ -45,6 +45,28 @@ def dedicated_pool_lost_and_healed(stage):
     note("taken over %.1f s after the kill" % took)
 
 
+@scenario()
+def domain_moves_to_a_pool_with_its_bag(stage):
+    """And back again, under load for it."""
+    own = {"cluster.pool": "acme", "cluster.copies": 1, "cluster.acks": 1, "cluster.shards": 4}
+    c = stage.cluster(names="abcx", special={"x": own})
+    domain = names()[0]
+    books = stage.books(c, "moves")
+    books.fill(c["a"], 5000, "--domain", domain)
+    load = books.load(c["b"], "--domain", domain, "--rate", 100, "-c", 1)
+    for pool, holders in (("acme", {"x"}), ("shared", {"a", "b", "c"})):
+        load.wait_for(100)
+        c["a"].do("domain", "set", domain, "--pool", pool)
+        until("%s is a matter of pool %s" % (domain, pool), lambda: all(
+            n.shard(domain)["name"].startswith(pool + ".") for n in c.live()), 20)
+        load.wait_for(100)
+        until("its bag lies there alone (%s)" % c.bagged(), lambda: all(
+            (c.bagged()[n.name] >= 5000) if n.name in holders else c.bagged()[n.name] == 0 for n in c.live()), 60, 0.2)
+    books.sink()
+    books.close(twice_most=0, seconds=120)
+    c.settle()
+
+
 @scenario(quick=True)
 def front_end_in_no_copyset(stage):
     """It takes mail under load for domains whose copies lie elsewhere, while one of those who hold them is killed.  Two
