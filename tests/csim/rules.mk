@@ -23,7 +23,7 @@ soak: $(CSIM) $(SIM)
 	$(Q)$(SIM) --seeds $(SEEDS) --cuts 20
 
 csim-mutations:
-	$(Q)tests/csim/mutations.sh
+	$(Q)tests/mutations.sh csim 1..10000 spool cluster tests/sim
 
 TEST_PROGRAMS += $(CSIM_RUNNER)
 TEST_SUITES += "csim=$(CSIM_RUN)"

@@ -20,7 +20,7 @@ sim-soak: $(SIM)
 	$(Q)$(SIM) --seeds $(SEEDS) --cuts 20
 
 mutations:
-	$(Q)tests/sim/mutations.sh
+	$(Q)OPTIONS='--cuts 2' tests/mutations.sh sim 1..10000 spool
 
 TEST_PROGRAMS += $(SIM_RUNNER)
 TEST_SUITES += "sim=$(SIM_RUN)"

@@ -13,7 +13,7 @@ tcpsim: $(TCPSIM)
 	$(Q)$(TCPSIM) --seeds $(if $(filter command% environment%,$(origin SEEDS)),$(SEEDS),1..5000)
 
 tcpsim-mutations:
-	$(Q)tests/tcpsim/mutations.sh
+	$(Q)tests/mutations.sh tcpsim 1..5000 spool dataplane cluster ctl
 
 mutations: tcpsim-mutations
 
