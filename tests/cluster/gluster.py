@@ -5,6 +5,7 @@ It needs the namespaces of wires.py: glusterd refuses loopback addresses, and it
 """
 import glob
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -153,6 +154,15 @@ class Gluster:
         counts = [line.split(":")[1].strip() for line in p.stdout.splitlines()
                   if line.startswith("Total Number of entries")]
         return p.returncode == 0 and len(counts) == 2 and all(c == "0" for c in counts)
+
+    def joined(self):
+        """Does each mount write to both bricks?  One that has not found a brick again writes to the other alone."""
+        for where in self.mounts.values():
+            for i in (0, 1):
+                with open(os.path.join(where, ".meta/graphs/active/%s-client-%d/private" % (VOLUME, i))) as f:
+                    if not re.search(r"^connected = 1$", f.read(), re.M):
+                        return False
+        return True
 
     # ---- its end
 

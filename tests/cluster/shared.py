@@ -166,6 +166,7 @@ def gluster_brick_lost_and_back(stage):
         load.wait_for(300, 60)
         c.volume.start_bricks()
         load.wait_for(100, 60)
+        until("each node writes to both bricks", c.volume.joined, 60, 0.2)
         until("both bricks hold the same again", c.volume.healed, 120, 1)
     books.sink()
     books.close(twice_most=0, seconds=120)
