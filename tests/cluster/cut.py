@@ -49,7 +49,7 @@ def etcd_away(stage, c, members, wait_s):
 @scenario(quick=True)
 def etcd_stopped_and_back(stage):
     c = stage.cluster()
-    books = etcd_away(stage, c, [0], stage.size(7, 30))
+    books = etcd_away(stage, c, [0], stage.size(7, 60))
     books.close(twice_most=0, seconds=120)
     c.settle()
 
