@@ -4,7 +4,7 @@ CLUSTER_RUN := tests/cluster/run.py --build $(BUILD)
 .PHONY: cluster-quick cluster-full
 cluster-quick: all
 	$(Q)$(CLUSTER_RUN)
-# every scenario, with large numbers: about a quarter of an hour
+# every scenario, with large numbers: about 25 minutes
 cluster-full: all
 	$(Q)scripts/install-deps test
 	$(Q)$(CLUSTER_RUN) --full
