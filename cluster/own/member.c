@@ -326,7 +326,14 @@ static void on_kept(void *arg, int res, int64_t lease, uint32_t ttl_s, uint64_t 
         m->next_us = clock_boot_us(m->clock) + (res == -SATCHEL_EAGAIN ? KEEPALIVE_AGAIN_US : AGAIN_US);
         return;
     }
+    /* The same lease, but the deadline had passed.  etcd may have come back from a snapshot, in which others own what
+     * was ours: whoever owns under the lease asks anew, before the gate opens. */
+    bool late = m->told && m->deadline_us <= clock_boot_us(m->clock);
+    if (late)
+        untell_lease(m);
     answered(m, ttl_s, sent_us);
+    if (late)
+        tell_lease(m);
     m->next_us = sent_us + m->ttl_us / 3;
 }
 

@@ -17,6 +17,8 @@
  *
  * The deadline counts from *sending* the last keepalive that was answered: sent + TTL - margin.  etcd ends the lease no
  * earlier than TTL after it received that keepalive, so whoever sees live/NAME gone knows that the deadline has passed.
+ * A keepalive that is answered after the deadline tells the lease as lost and then as had again, though it is the same
+ * one: coordination may have been restored from a snapshot, so what is owned under it is confirmed anew.
  * Sans-I/O.  Thread: the cluster's. */
 #pragma once
 #include "cluster/coord/coord.h"
