@@ -45,7 +45,8 @@ static void ack_now(struct tcp *t, struct tcp_conn *c)
     conn_flush_later(t, c);
 }
 
-/* RFC 9293 3.8.6.3, MUST-40, SHLD-19: within delack_ms, and for every second full segment. */
+/* RFC 9293 3.8.6.3, MUST-40, SHLD-19: within delack_ms, and for every second full segment.  The time counts from the
+ * flush: what the owner answers meanwhile carries it, and no timer was set for nothing. */
 static void ack_later(struct tcp *t, struct tcp_conn *c, uint32_t n)
 {
     if (n >= (c->mss < FULL_LEAST ? c->mss : FULL_LEAST))
@@ -55,8 +56,7 @@ static void ack_later(struct tcp *t, struct tcp_conn *c, uint32_t n)
     if (c->flags & (CF_ACK_NOW | CF_ACK_LATER))
         return;
     c->flags |= CF_ACK_LATER;
-    c->ack_at = tcp_in_ms(t, t->cfg.delack_ms);
-    conn_timer_update(t, c);
+    conn_flush_later(t, c);
 }
 
 /* Where segments get lost acknowledgements do, too, and a burst's only one must not: its peer, with a small window,

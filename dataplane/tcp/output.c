@@ -277,7 +277,7 @@ void output_probe(struct tcp *t, struct tcp_conn *c)
 /* RFC 9293 3.8.6.3: the first of those that wait decides. */
 static bool acknowledge(struct tcp *t, struct tcp_conn *c)
 {
-    if (c->flags & CF_ACK_LATER && c->delack_n >= 2)
+    if (c->flags & CF_ACK_LATER && (c->delack_n >= 2 || t->cfg.delack_ms == 0))
         c->flags |= CF_ACK_NOW;
     if (c->flags & CF_ACK_NOW)
         return say(t, c, conn_bare_seq(c), 0, 0, 0);

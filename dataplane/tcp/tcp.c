@@ -72,9 +72,9 @@ static bool sizes_fine(const struct tcp_config *c)
 static bool times_fine(const struct tcp_config *c)
 {
     return within(c->rto_min_ms, 1, TIME_MOST) && within(c->rto_max_ms, c->rto_min_ms, TIME_MOST) &&
-           within(c->delack_ms, 1, DELACK_MOST) && within(c->syn_life_ms, 1, TIME_MOST) &&
-           within(c->r2_ms, 1, TIME_MOST) && within(c->fin_wait2_ms, 1, TIME_MOST) &&
-           within(c->time_wait_ms, 1, TIME_MOST) && within(c->zero_window_ms, 1, TIME_MOST);
+           c->delack_ms <= DELACK_MOST && within(c->syn_life_ms, 1, TIME_MOST) && within(c->r2_ms, 1, TIME_MOST) &&
+           within(c->fin_wait2_ms, 1, TIME_MOST) && within(c->time_wait_ms, 1, TIME_MOST) &&
+           within(c->zero_window_ms, 1, TIME_MOST);
 }
 
 /* A key for each purpose, so that none says anything of another. */

@@ -51,7 +51,7 @@ struct tcp_config {
     bool sack, timestamps;   /* accept them; true */
     /* Milliseconds. */
     uint32_t rto_min_ms, rto_max_ms; /* 200, 60000 (RFC 6298 says 1 s; Linux and others 200 ms: docs/dpdk.md) */
-    uint32_t delack_ms;              /* 40; at most 500 (RFC 9293 3.8.6.3) */
+    uint32_t delack_ms;              /* 40; at most 500 (RFC 9293 3.8.6.3); 0: with the flush */
     uint32_t syn_life_ms;    /* from the first SYN: 15000; SYN-ACK goes out at most 4 times: at once, after 1, 3, 7 s */
     uint32_t r2_ms;          /* an unanswered retransmission aborts after: 100000 at least (RFC 9293 3.8.3) */
     uint32_t fin_wait2_ms;   /* 60000 */

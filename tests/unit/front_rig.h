@@ -72,7 +72,8 @@ static void rig_wire_user(struct front_rig *r, uint32_t max, uint8_t addrs)
     struct wire_user_config cfg = {.queue = r->ports[1]->ops->queue(r->ports[1], 0),
                                    .target = rig_net("198.18.0.1").addr,
                                    .target_port = 25,
-                                   .conns_max = max};
+                                   .conns_max = max,
+                                   .delack_ms = 40};
     for (; cfg.addrs_n < addrs; cfg.addrs_n++) {
         snprintf(text, sizeof text, "198.18.1.%u/16", 1u + cfg.addrs_n);
         cfg.addrs[cfg.addrs_n] = rig_net(text);

@@ -152,11 +152,11 @@ static void test_limits_of_the_configuration(void **state)
         uint32_t bad;
     } v[] = {
 #define BAD(field, value) {offsetof(struct tcp_config, field), value}
-        BAD(conns_max, 0),    BAD(syns_max, 0),       BAD(pages_max, 0),      BAD(txblocks_max, 0),
-        BAD(conn_bytes, 8),   BAD(conn_bytes, 257),   BAD(window_bytes, 100), BAD(window_bytes, (1u << 20) + 1),
-        BAD(send_bytes, 0),   BAD(rto_min_ms, 0),     BAD(rto_max_ms, 100),   BAD(delack_ms, 501),
-        BAD(delack_ms, 0),    BAD(r2_ms, UINT32_MAX), BAD(zero_window_ms, 0), BAD(time_waits_max, 0),
-        BAD(fin_wait2_ms, 0), BAD(time_wait_ms, 0),   BAD(syn_life_ms, 0),
+        BAD(conns_max, 0),      BAD(syns_max, 0),       BAD(pages_max, 0),      BAD(txblocks_max, 0),
+        BAD(conn_bytes, 8),     BAD(conn_bytes, 257),   BAD(window_bytes, 100), BAD(window_bytes, (1u << 20) + 1),
+        BAD(send_bytes, 0),     BAD(rto_min_ms, 0),     BAD(rto_max_ms, 100),   BAD(delack_ms, 501),
+        BAD(r2_ms, UINT32_MAX), BAD(zero_window_ms, 0), BAD(time_waits_max, 0), BAD(fin_wait2_ms, 0),
+        BAD(time_wait_ms, 0),   BAD(syn_life_ms, 0),
 #undef BAD
     };
     for (size_t i = 0; i < sizeof v / sizeof *v; i++) {

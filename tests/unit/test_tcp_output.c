@@ -438,13 +438,30 @@ static void test_delayed(void **state)
     conn->rcv_nxt += MSS;
     flush();
     assert_int_equal(o.n, 0);
-    assert_int_equal(conn->ack_at, rig.t.now_ms + 40);
-    conn->delack_n = 2; /* MUST-59 */
+    uint32_t at = rig.t.now_ms + 40;
+    assert_int_equal(conn->ack_at, at);
+    rig_at(rig.t.now_us + 10000);
+    flush();
+    assert_int_equal(o.n, 0);
+    assert_int_equal(conn->ack_at, at); /* the first one's time counts */
+    conn->delack_n = 2;                 /* MUST-59 */
     flush();
     assert_int_equal(o.n, 1);
     sends(0, 0, 0, 0);
     assert_int_equal(conn->ack_at | conn->delack_n, 0);
     assert_int_equal(conn->acked_in, 5000 + MSS);
+}
+
+static void test_not_delayed(void **state)
+{
+    (void)state;
+    rig.t.cfg.delack_ms = 0;
+    conn->flags |= CF_ACK_LATER;
+    conn->delack_n = 1;
+    flush();
+    assert_int_equal(o.n, 1);
+    sends(0, 0, 0, 0);
+    assert_int_equal(conn->ack_at | conn->delack_n, 0);
 }
 
 static void test_data_acknowledges(void **state)
@@ -567,6 +584,7 @@ int main(void)
         TEST(test_narrower_path),
         TEST(test_options_take_from_the_segment),
         TEST(test_delayed),
+        TEST(test_not_delayed),
         TEST(test_data_acknowledges),
         TEST(test_reports_beside_data),
         TEST(test_no_frame),
