@@ -27,6 +27,7 @@
  *     --wait           keep the port until stdin ends
  *
  *   satchel-gen [options] --dpdk ARGS --address NET HOST:PORT      by our own TCP over a DPDK port (bench/lib/dpdk.h)
+ *     --delack MS      how long acknowledgements wait for something to go with (40); 0: they do not
  *
  * Latency is from the moment the final dot was handed to the kernel to the moment its 250 was read. */
 #include "bench/lib/dpdk.h"
@@ -52,8 +53,9 @@ struct gen {
     struct load_spec part[THREADS_MAX];
     struct sock_addr target;
     struct dpdk_options dpdk;
-    struct port *port; /* DPDK */
-    struct stats wire; /* what it counted */
+    struct port *port;  /* DPDK */
+    unsigned delack_ms; /* likewise */
+    struct stats wire;  /* what it counted */
     bool wait;
     struct refuse_spec refuse;
     struct load_result *result; /* one a thread; the sum is in the first */
@@ -67,6 +69,7 @@ static struct gen g = {
              .deadline_us = 600 * 1000000ull,
              .mint = {.domains = 1, .recipients = 1, .size_bytes = 4096, .sender = "gen@gen.test"}},
     .threads = 1,
+    .delack_ms = 40,
     .refuse = {.give_up_us = 1000000},
 };
 
@@ -86,7 +89,8 @@ static struct ip_addr target_addr(uint16_t *port_r)
 static struct wire *wire_dpdk_open(void)
 {
     char why[256];
-    struct wire_user_config cfg = {.addrs_n = g.dpdk.addrs_n, .gateway = g.dpdk.gateway, .conns_max = CONNS_MAX};
+    struct wire_user_config cfg = {
+        .addrs_n = g.dpdk.addrs_n, .gateway = g.dpdk.gateway, .conns_max = CONNS_MAX, .delack_ms = g.delack_ms};
     g.port = dpdk_open(&g.dpdk);
     cfg.queue = g.port->ops->queue(g.port, 0);
     memcpy(cfg.addrs, g.dpdk.addrs, sizeof cfg.addrs);
@@ -259,7 +263,7 @@ static void usage(int status)
         "                   [-r RECIPIENTS] [-t THREADS] [--domains N | --domain NAME] [--from ADDRESS] [--run NAME]\n"
         "                   [--no-pipelining] [--deep] [--rate N] [--retry] [--ledger FILE] [--json] [--idle N]\n"
         "                   [--refused N [--give-up MS]] [--wait] HOST:PORT\n"
-        "       satchel-gen [options] --dpdk ARGS --address NET[xN] ADDRESS:PORT\n" DPDK_USAGE);
+        "       satchel-gen [options] --dpdk ARGS --address NET[xN] [--delack MS] ADDRESS:PORT\n" DPDK_USAGE);
     exit(status);
 }
 
@@ -287,7 +291,8 @@ enum {
     OPT_IDLE,
     OPT_REFUSED,
     OPT_GIVE_UP,
-    OPT_WAIT
+    OPT_WAIT,
+    OPT_DELACK
 };
 
 static const struct option options[] = {
@@ -305,6 +310,7 @@ static const struct option options[] = {
     {"refused", 1, NULL, OPT_REFUSED},
     {"give-up", 1, NULL, OPT_GIVE_UP},
     {"wait", 0, NULL, OPT_WAIT},
+    {"delack", 1, NULL, OPT_DELACK},
     DPDK_OPTIONS,
     {"help", 0, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -355,6 +361,9 @@ static void option_long(int o)
         break;
     case OPT_WAIT:
         g.wait = true;
+        break;
+    case OPT_DELACK:
+        g.delack_ms = (unsigned)number("--delack", 0, 500);
         break;
     default:
         if (o < DPDK_OPT)

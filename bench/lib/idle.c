@@ -5,7 +5,7 @@
 
 #define EVENTS      256
 #define AT_ONCE     64     /* connections under way at a time: a listener's backlog is finite */
-#define NOOPS       128    /* and NOOPs */
+#define NOOPS       50     /* and NOOPs: with 100 connections, too, nobody has its next turn at once */
 #define PATIENCE_US 100000 /* with one that does not end */
 
 enum idler_state { IDLER_NEW, IDLER_GREETED, IDLER_STANDS, IDLER_ASKED, IDLER_GONE };

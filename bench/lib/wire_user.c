@@ -332,6 +332,7 @@ static void stack_configure(struct wire_user *u, struct stack_config *s_r)
     s_r->ip.dad = false;
     s_r->guard.bogons = false;
     s_r->tcp.conns_max = u->cfg.conns_max;
+    s_r->tcp.delack_ms = u->cfg.delack_ms;
     u->tail_at = (uint32_t)((tcp_conn_bytes() + 15) & ~(size_t)15);
     s_r->tcp.conn_bytes = u->tail_at + (uint32_t)((sizeof(struct tail) + 15) & ~(size_t)15);
     s_r->tcp.pages_max = 65536;
