@@ -11,6 +11,13 @@ static uint32_t get32(const uint8_t *p)
     return (uint32_t)get16(p) << 16 | get16(p + 2);
 }
 
+static void decode_sack(struct wire_tcp *w, const uint8_t *p, uint32_t n)
+{
+    w->malformed |= n % 8 != 0 || n > 32;
+    for (; n >= 8 && w->sack_n < 4; n -= 8, p += 8)
+        w->sack[w->sack_n++] = (struct wire_sack){get32(p), get32(p + 4)};
+}
+
 static void decode_options(struct wire_tcp *w, const uint8_t *p, uint32_t n)
 {
     uint32_t i = 0;
@@ -24,6 +31,8 @@ static void decode_options(struct wire_tcp *w, const uint8_t *p, uint32_t n)
             w->mss = get16(p + i + 2);
         else if (p[i] == 3 && len == 3)
             w->wscale = p[i + 2];
+        else if (p[i] == 5)
+            decode_sack(w, p + i + 2, len - 2);
         else if (p[i] == 8 && len == 10) {
             w->has_ts = true;
             w->ts_val = get32(p + i + 2);

@@ -147,7 +147,7 @@ static bool parse(struct options *o, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct options o = {.first = 1, .last = 0};
-    uint64_t passed = 0, failed = 0, bytes = 0, frames = 0, again = 0;
+    uint64_t passed = 0, failed = 0, bytes = 0, frames = 0, again = 0, reneged = 0;
     program = argv[0];
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: tcpsim --seeds A..B | --seed N  [--go-on] [--trace]\n");
@@ -167,9 +167,10 @@ int main(int argc, char **argv)
         failed += world.failed;
         passed += !world.failed;
         bytes += world.bytes, frames += world.frames, again += world.retransmitted;
+        reneged += world.reneged;
     }
-    printf("# %llu bytes heard, %llu frames, %llu retransmitted\n", (unsigned long long)bytes,
-           (unsigned long long)frames, (unsigned long long)again);
+    printf("# %llu bytes heard, %llu frames, %llu retransmitted, %llu reports reneged on\n", (unsigned long long)bytes,
+           (unsigned long long)frames, (unsigned long long)again, (unsigned long long)reneged);
     printf("%llu passed, %llu failed\n", (unsigned long long)passed, (unsigned long long)failed);
     return failed ? 1 : 0;
 }

@@ -62,7 +62,7 @@ struct world {
     uint64_t now_us, begin_us;
     bool trace, failed;
     char why[256];
-    uint64_t frames, bytes, retransmitted;
+    uint64_t frames, bytes, retransmitted, reneged; /* reneged: reports of bytes that were then thrown away */
 };
 extern struct world world;
 
@@ -117,6 +117,9 @@ void watch_sent(int from, const uint8_t *p, uint32_t n);
 void watch_arrived(int to, const uint8_t *p, uint32_t n);
 
 /* ---- decode.c: a TCP frame as the wire has it, read without the product's parser */
+struct wire_sack {
+    uint32_t start, end;
+};
 struct wire_tcp {
     bool malformed; /* its options */
     bool v6, syn, fin, rst, ack, psh, ece, cwr;
@@ -126,7 +129,8 @@ struct wire_tcp {
     int wscale; /* -1: no option */
     bool has_ts;
     uint32_t ts_val;
-    uint8_t ecn;
+    struct wire_sack sack[4];
+    uint8_t sack_n, ecn;
     uint32_t ip_off; /* of the IP header */
 };
 /* False: not TCP. */

@@ -1,5 +1,6 @@
 /* watch.c - what every segment must obey, seen from the wire: the window announced never shrinks, nobody sends beyond
- * the window that he was told, and two hosts do not acknowledge each other's acknowledgements for ever.
+ * the window that he was told, what is repeated unasked begins with the first byte that is not acknowledged, and two
+ * hosts do not acknowledge each other's acknowledgements for ever.
  *
  * A tuple may have several greetings at a time: a SYN that was doubled draws SYN-ACKs with different numbers when
  * cookies are out, and a port is used again.  Which ones a segment means is told by its numbers: those that it stands
@@ -7,7 +8,7 @@
 #include "dataplane/tcp/seq.h"
 #include "tests/tcpsim/tcpsim.h"
 
-enum { FLOWS = 1024, GREETINGS = 16, ECHOES_MAX = 2000 };
+enum { FLOWS = 1024, GREETINGS = 16, ECHOES_MAX = 2000, REPORTS = 16 };
 
 struct greeting {
     uint32_t isn;
@@ -22,16 +23,24 @@ static struct flow {
     unsigned greetings_n; /* ever; the last ones are kept */
     /* Of the conversation that these two begin: */
     const struct greeting *ours, *theirs;
-    bool edge_known, told_known;
-    uint32_t edge;   /* right edge that we announced, furthest */
-    uint32_t told;   /* right edge of the other's window that reached us, furthest */
-    bool acked;      /* the last that we sent was an acknowledgement that moved nothing */
-    uint32_t echoes; /* such ones in turn with the other's, with nothing else between */
+    bool edge_known, told_known, sent_known, una_known;
+    uint32_t edge;                     /* right edge that we announced, furthest */
+    uint32_t told;                     /* right edge of the other's window that reached us, furthest */
+    uint32_t sent;                     /* end of our data, furthest */
+    uint32_t una;                      /* acknowledgement that reached us, furthest */
+    uint64_t heard_us, begun_us;       /* when anything reached us last; when we last sent from una on */
+    struct wire_sack reports[REPORTS]; /* what we hold of the other's; the last ones are kept */
+    unsigned reports_n;                /* ever */
+    bool acked;                        /* the last that we sent was an acknowledgement that moved nothing */
+    uint32_t echoes;                   /* such ones in turn with the other's, with nothing else between */
 } flows[HOSTS][FLOWS];
+/* When anything but TCP reached a host: what waited for its neighbour leaves then. */
+static uint64_t aside_us[HOSTS];
 
 void watch_open(void)
 {
     memset(flows, 0, sizeof flows);
+    memset(aside_us, 0, sizeof aside_us);
 }
 
 static struct flow *flow_of(int from, uint16_t sport, uint16_t dport)
@@ -66,6 +75,12 @@ static const struct greeting *greeting_of(const struct flow *f, uint32_t seq)
     return best;
 }
 
+static void forget(struct flow *f)
+{
+    f->edge_known = f->told_known = f->sent_known = f->una_known = false;
+    f->reports_n = 0;
+}
+
 /* The conversation that a segment from `f` to `back` belongs to; false: one of them has not greeted. */
 static bool converse(struct flow *f, struct flow *back, const struct wire_tcp *w)
 {
@@ -73,9 +88,9 @@ static bool converse(struct flow *f, struct flow *back, const struct wire_tcp *w
     if (!ours || !theirs)
         return false;
     if (f->ours != ours || f->theirs != theirs)
-        f->edge_known = f->told_known = false;
+        forget(f);
     if (back->ours != theirs || back->theirs != ours)
-        back->edge_known = back->told_known = false;
+        forget(back);
     f->ours = back->theirs = ours;
     f->theirs = back->ours = theirs;
     return true;
@@ -120,6 +135,37 @@ static void check_data(int from, const struct flow *f, const struct wire_tcp *w)
     world_fail("port %u/%u: host %d sent %u bytes beyond the window", w->sport, w->dport, from, end - f->told);
 }
 
+/* With nothing heard it was a timer that sent it: the first byte that is not acknowledged goes first (RFC 6298 5.4),
+ * though it was reported once (RFC 2018 8: who reports may throw away).  A probe of the window would send it too, some
+ * time; so the stream's end alone does not tell.  Where frames run out, what an acknowledgement asked for leaves late.
+ */
+static void check_repetition(int from, struct flow *f, const struct wire_tcp *w)
+{
+    bool asked = f->heard_us == world.now_us || aside_us[from] == world.now_us || world.plan.no_buffer[from] > 0;
+    if (w->data_n == 0)
+        return;
+    if (!f->una_known || seq_leq(w->seq, f->una))
+        f->begun_us = world.now_us;
+    else if (f->sent_known && seq_lt(w->seq, f->sent) && f->begun_us != world.now_us && !asked)
+        world_fail("port %u/%u: host %d repeats unasked, and not from the first unacknowledged byte, %u before",
+                   w->sport, w->dport, from, w->seq - f->una);
+    furthest(&f->sent, &f->sent_known, w->seq + w->data_n);
+}
+
+/* Who holds the byte that is next acknowledges it: reported, and not acknowledged now, it was thrown away
+ * (RFC 2018 8).  That is allowed; it is counted, so that it is known to happen. */
+static void count_reneged(struct flow *f, const struct wire_tcp *w)
+{
+    for (unsigned i = 0; i < f->reports_n && i < REPORTS; i++)
+        if (seq_leq(f->reports[i].start, w->ackno) && seq_lt(w->ackno, f->reports[i].end)) {
+            f->reports[i].end = f->reports[i].start;
+            world.reneged++;
+        }
+    for (unsigned i = 0; i < w->sack_n; i++)
+        if (seq_gt(w->sack[i].start, w->ackno))
+            f->reports[f->reports_n++ % REPORTS] = w->sack[i];
+}
+
 /* A burst without SACK draws many duplicates, both ways at a time even; but not thousands after the last byte. */
 static void check_echo(int from, struct flow *f, struct flow *back, const struct wire_tcp *w)
 {
@@ -152,16 +198,23 @@ void watch_sent(int from, const uint8_t *p, uint32_t n)
         return;
     check_window(from, f, &w);
     check_data(from, f, &w);
+    check_repetition(from, f, &w);
     check_echo(from, f, back, &w);
+    count_reneged(f, &w);
 }
 
 void watch_arrived(int to, const uint8_t *p, uint32_t n)
 {
     struct wire_tcp w;
-    if (!wire_decode(&w, p, n) || w.rst || !w.ack)
+    bool tcp = wire_decode(&w, p, n);
+    if (!tcp)
+        aside_us[to] = world.now_us;
+    if (!tcp || w.rst || !w.ack)
         return;
     struct flow *theirs = flow_of(!to, w.sport, w.dport), *ours = flow_of(to, w.dport, w.sport);
+    ours->heard_us = world.now_us;
     if (theirs->ours != greeting_of(theirs, w.seq) || theirs->theirs != greeting_of(ours, w.ackno) || !theirs->ours)
         return; /* of another conversation */
     furthest(&ours->told, &ours->told_known, edge_of(theirs, &w));
+    furthest(&ours->una, &ours->una_known, w.ackno);
 }
