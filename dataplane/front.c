@@ -138,7 +138,7 @@ static int kernel_open(struct front *f, uint32_t i, const struct transport_app *
     return rc;
 }
 
-static int worker_start(struct front_worker *w, int core)
+static int thread_start(struct front_worker *w, int core)
 {
     pthread_attr_t attr;
     cpu_set_t cpus;
@@ -175,14 +175,21 @@ static int worker_parts(struct front *f, uint32_t i, struct spool *spool, struct
 static int worker_open(struct front *f, uint32_t i, struct spool *spool, struct domains *domains, char *why_r)
 {
     struct front_worker *w = &f->workers[i];
-    bool on_port = i >= f->sockets_n;
-    int core = on_port ? settings_core(f->st, i - f->sockets_n) : -1;
     int rc = worker_parts(f, i, spool, domains, why_r);
     if (rc < 0)
         return rc;
     rc = smtp_worker_attach(w->smtp, w->transport);
-    if (rc == 0)
-        rc = worker_start(w, core);
+    if (rc < 0)
+        snprintf(why_r, FRONT_WHY_MAX, "%s", satchel_strerror(rc));
+    return rc;
+}
+
+static int worker_start(struct front *f, uint32_t i, char *why_r)
+{
+    struct front_worker *w = &f->workers[i];
+    bool on_port = i >= f->sockets_n;
+    int core = on_port ? settings_core(f->st, i - f->sockets_n) : -1;
+    int rc = thread_start(w, core);
     if (rc == 0)
         pthread_setname_np(w->thread, on_port ? "smtp-port" : "smtp");
     else if (core >= 0)
@@ -193,6 +200,7 @@ static int worker_open(struct front *f, uint32_t i, struct spool *spool, struct 
     return rc;
 }
 
+/* Others may look at the port before any thread serves. */
 int front_start(struct front *f, struct spool *spool, struct domains *domains, char *why_r)
 {
     int rc = 0;
@@ -201,6 +209,8 @@ int front_start(struct front *f, struct spool *spool, struct domains *domains, c
     pthread_mutex_lock(&f->lock);
     f->serving = rc == 0;
     pthread_mutex_unlock(&f->lock);
+    for (uint32_t i = 0; rc == 0 && i < front_workers(f); i++)
+        rc = worker_start(f, i, why_r);
     return rc;
 }
 

@@ -3,7 +3,7 @@
  *
  * Order: front_open and front_port_open while privileges last, front_start, front_stop (doors are closed then),
  * front_close.
- * Thread: the composition root's; front_port_* below from any between front_start and front_close.
+ * Thread: the composition root's; front_port_* below from any between front_port_open and front_close.
  * Errors: 0 or a negative SATCHEL_E* with why_r (FRONT_WHY_MAX) for the operator. */
 #pragma once
 #include "dataplane/conf/settings.h"
@@ -51,7 +51,7 @@ struct front_port {
     uint64_t mapped_bytes; /* address space of its tables; what of it is used counts */
 };
 
-/* False: there is none (any more). */
+/* False: there is none, or none yet, or not any more.  There from before the first connection is served. */
 bool front_port_look(struct front *f, struct front_port *look_r);
 /* 0: no port. */
 uint32_t front_port_queues(const struct front *f);

@@ -209,7 +209,7 @@ def scenario_vlan_of_another(house):
     node.spawn()
     s = socket.socket()
     s.setblocking(False)
-    until("the port is there", lambda: os.path.exists(node.socket) and node.show(), 20)
+    until("the port is served", lambda: "daemon.ready" in node.log_text(), 20)
     s.connect_ex((FRONT4, 25))
     until("frames are dropped for their VLAN", lambda: node.counters()["drop_vlan"] > 0, 10)
     need(node.counters()["rx_frames"] > 0 and node.counters()["tcp_syn_in"] == 0, "taken: %s" % node.counters())

@@ -6,6 +6,7 @@
 #include "spool/base/err.h"
 
 #include <arpa/inet.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -177,6 +178,40 @@ static uint32_t blocked_after(const char *lines)
     return l.blocked;
 }
 
+/* A client that waits in the queue of the kernel's socket from before there is anybody to greet it. */
+static struct client {
+    pthread_t thread;
+    int fd;
+    bool greeted, there;
+} client;
+
+static void *client_run(void *arg)
+{
+    struct front_port l;
+    char greeting[4];
+    (void)arg;
+    client.greeted = recv(client.fd, greeting, sizeof greeting, MSG_WAITALL) == 4 && memcmp(greeting, "220 ", 4) == 0;
+    client.there = front_port_look(node.front, &l);
+    return NULL;
+}
+
+static void client_open(void)
+{
+    struct sockaddr_in sa = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(node.tcp)};
+    client = (struct client){.fd = socket(AF_INET, SOCK_STREAM, 0)};
+    assert_int_equal(connect(client.fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(pthread_create(&client.thread, NULL, client_run, NULL), 0);
+}
+
+static void who_is_greeted_finds_the_port(void)
+{
+    pthread_join(client.thread, NULL);
+    close(client.fd);
+    assert_true(client.greeted);
+    assert_true(client.there);
+}
+
 static void a_port_serves(void **state)
 {
     static char names[64][64];
@@ -187,8 +222,10 @@ static void a_port_serves(void **state)
     need_dpdk();
     assert_int_equal(front_open(&node.front, &node.st, node.why), 0);
     assert_false(front_port_look(node.front, &l));
+    client_open();
     if (front_port_open(node.front, node.why) < 0 || front_start(node.front, node.spool, node.domains, node.why) < 0)
         fail_msg("%s", node.why);
+    who_is_greeted_finds_the_port();
     assert_int_equal(front_workers(node.front), 3); /* one beside the queues, for the sockets */
     look_finds_the_settings();
     listeners_are_all_addresses();
