@@ -58,7 +58,7 @@ void tcp_send_rst(struct tcp *t, const struct tcp_seg *s)
 {
     struct tcp_tuple k = {.peer = s->ip->src, .peer_port = s->sport, .port = s->dport, .local = s->ip->local};
     struct tcp_head h = {.sport = s->dport, .dport = s->sport, .wscale = -1};
-    if (s->flags & TH_RST || (t->guard && guard_stranger(t->guard, &k.peer) != GUARD_PASS) || !rst_allowed(t))
+    if (s->flags & TH_RST || !rst_allowed(t))
         return;
     if (s->flags & TH_ACK) {
         h.flags = TH_RST;

@@ -205,11 +205,19 @@ static bool guard_lets(struct tcp *t, const struct tcp_tuple *k)
     return true;
 }
 
+/* A SYN that the guard let in; false (counted): nobody else is to be answered just now. */
+static bool may_answer(struct tcp *t)
+{
+    bool may = tcp_may_answer(t);
+    stat_add(t->stats, STAT_DROP_RATE, !may);
+    return may;
+}
+
 static void overflow(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k)
 {
     if (!t->cfg.syn_cookies)
         stat_add(t->stats, STAT_DROP_SYN_FULL, 1);
-    else if (tcp_may_answer(t))
+    else if (may_answer(t))
         cookie_new(t, s, k);
 }
 
@@ -219,8 +227,8 @@ void syn_new(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k)
         return;
     if (t->syns->n == t->cfg.syns_max)
         return overflow(t, s, k);
-    if (!tcp_may_answer(t))
-        return stat_add(t->stats, STAT_DROP_RATE, 1);
+    if (!may_answer(t))
+        return;
     uint32_t i = record_take(t);
     if (!tcp_table_add(t, k, TCP_KIND_SYN, i)) {
         stat_add(t->stats, STAT_DROP_SYN_FULL, 1);
@@ -241,7 +249,7 @@ bool syn_reuse(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k
         stat_add(t->stats, STAT_DROP_SYN_FULL, 1);
         return false;
     }
-    if (!tcp_may_answer(t))
+    if (!may_answer(t))
         return false;
     uint32_t i = record_take(t);
     struct syn *y = &t->syns->v[i];

@@ -148,7 +148,12 @@ void tcp_listen_stop(struct tcp *t)
 
 /* ---- what came in */
 
-/* RFC 9293 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN). */
+static bool refused(struct tcp *t, const struct tcp_tuple *k)
+{
+    return t->guard && guard_stranger(t->guard, &k->peer) != GUARD_PASS;
+}
+
+/* RFC 9293 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN).  Whom the guard refuses it has counted. */
 static void stranger(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k)
 {
     bool listens = tcp_listens(t, k->port);
@@ -157,6 +162,8 @@ static void stranger(struct tcp *t, const struct tcp_seg *s, const struct tcp_tu
         return;
     }
     if (listens && s->flags & TH_ACK && cookie_input(t, s, k))
+        return;
+    if (refused(t, k))
         return;
     stat_add(t->stats, listens ? STAT_DROP_TCP_CLOSED : STAT_DROP_NO_LISTENER, 1);
     if (!listens || s->flags & TH_ACK)

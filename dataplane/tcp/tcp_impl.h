@@ -275,7 +275,8 @@ static inline struct tcp_tuple conn_tuple(const struct tcp_conn *c)
 /* ---- input.c */
 /* In any state but SYN-SENT. */
 void conn_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s);
-/* Answers a segment of no connection (RFC 9293 3.10.7.1), within rst_per_s and what the guard says; never an RST. */
+/* Answers a segment of no connection (RFC 9293 3.10.7.1), within rst_per_s and the guard's rate; never an RST.  A
+ * stranger's has passed guard_stranger. */
 void tcp_send_rst(struct tcp *t, const struct tcp_seg *s);
 /* An ACK in answer to something odd, RFC 5961 7: within the connection's limit. */
 void conn_challenge(struct tcp *t, struct tcp_conn *c);

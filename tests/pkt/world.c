@@ -250,6 +250,24 @@ static void free_frames(struct frame *in, unsigned n)
     }
 }
 
+static uint64_t dropped(const struct world *w)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < STAT_N; i++)
+        if (strncmp(stat_rows[i].name, "drop_", 5) == 0)
+            n += stat_get(&w->stats, (enum stat_id)i);
+    return n;
+}
+
+/* Whatever befalls a frame, it is dropped once. */
+static void frames_arrive(struct world *w, struct frame *in, unsigned n)
+{
+    uint64_t before = dropped(w);
+    stack_input(w->stack, in, n, w->now_us);
+    if (dropped(w) - before > n)
+        fail(w, "%u frames arrived, and %llu count as dropped", n, (unsigned long long)(dropped(w) - before));
+}
+
 static void one_turn(struct world *w, void (*owner)(struct world *w, void *arg), void *arg)
 {
     static struct frame in[TURN_FRAMES_MAX];
@@ -258,7 +276,7 @@ static void one_turn(struct world *w, void (*owner)(struct world *w, void *arg),
     memcpy(in, w->in, n * sizeof *in);
     w->in_n = 0;
     if (n > 0)
-        stack_input(w->stack, in, n, w->now_us);
+        frames_arrive(w, in, n);
     stack_tick(w->stack, w->now_us);
     owner_events(w);
     if (owner) {
