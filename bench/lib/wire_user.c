@@ -298,24 +298,6 @@ static const struct wire_ops user_ops = {
 
 /* ---- the beginning */
 
-static bool pool_alloc(void *ctx, struct frame *f_r)
-{
-    struct port_queue *q = ctx;
-    return q->port->ops->alloc(q, f_r);
-}
-
-static void pool_send(void *ctx, struct frame *f)
-{
-    struct port_queue *q = ctx;
-    q->port->ops->send(q, f);
-}
-
-static void pool_drop(void *ctx, struct frame *f)
-{
-    struct port_queue *q = ctx;
-    q->port->ops->drop(q, f);
-}
-
 static void stack_configure(struct wire_user *u, struct stack_config *s_r)
 {
     struct port_info info;
@@ -341,7 +323,7 @@ static void stack_configure(struct wire_user *u, struct stack_config *s_r)
 
 static int stack_open(struct wire_user *u, char *why_r)
 {
-    struct frame_pool pool = {pool_alloc, pool_send, pool_drop, u->q};
+    const struct frame_pool pool = port_frames(u->q);
     struct stack_config cfg;
     uint8_t key[64];
     stack_configure(u, &cfg);

@@ -64,6 +64,9 @@ struct port_queue {
     struct stats *stats; /* rx_frames, rx_bytes, tx_*, polls; set by the owner before the first call */
 };
 
+/* What a stack takes its frames from and gives them to (port.c). */
+struct frame_pool port_frames(struct port_queue *q);
+
 /* ---- DPDK */
 struct port_dpdk_config {
     const char *const *eal_args; /* without the program's name; "--no-huge", "--vdev=net_tap0" ... */

@@ -322,24 +322,6 @@ static const struct transport_ops user_ops = {
 
 /* ---- making */
 
-static bool pool_alloc(void *ctx, struct frame *f_r)
-{
-    struct port_queue *q = ctx;
-    return q->port->ops->alloc(q, f_r);
-}
-
-static void pool_send(void *ctx, struct frame *f)
-{
-    struct port_queue *q = ctx;
-    q->port->ops->send(q, f);
-}
-
-static void pool_drop(void *ctx, struct frame *f)
-{
-    struct port_queue *q = ctx;
-    q->port->ops->drop(q, f);
-}
-
 static uint32_t rounded16(size_t n)
 {
     return (uint32_t)((n + 15) & ~(size_t)15);
@@ -381,7 +363,7 @@ static int user_listen(struct user *u, char *why_r)
 
 static int user_stack_open(struct user *u, char *why_r)
 {
-    struct frame_pool pool = {pool_alloc, pool_send, pool_drop, u->q};
+    const struct frame_pool pool = port_frames(u->q);
     uint8_t key[64];
     user_stack_config(u);
     if (getrandom(key, sizeof key, 0) != sizeof key)

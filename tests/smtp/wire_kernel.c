@@ -143,26 +143,12 @@ static void kernel_wire_end(struct fake *f)
     wire_app_serve(NULL);
 }
 
-const struct wire wire_uring = {.name = "io_uring",
-                                .open = uring_wire_open,
-                                .close = kernel_wire_close,
-                                .connect = kernel_wire_connect,
-                                .send = kernel_wire_send,
-                                .cut = kernel_wire_cut,
-                                .say = wire_app_say,
-                                .resume = wire_app_resume,
-                                .hang_up = wire_app_hang_up,
-                                .turn = kernel_wire_turn,
-                                .end = kernel_wire_end};
+#define KERNEL_WIRE(NAME, OPEN)                                                                                        \
+    {                                                                                                                  \
+        .name = (NAME), .open = (OPEN), .close = kernel_wire_close, .connect = kernel_wire_connect,                    \
+        .send = kernel_wire_send, .cut = kernel_wire_cut, .say = wire_app_say, .resume = wire_app_resume,              \
+        .hang_up = wire_app_hang_up, .turn = kernel_wire_turn, .end = kernel_wire_end                                  \
+    }
 
-const struct wire wire_epoll = {.name = "epoll",
-                                .open = epoll_wire_open,
-                                .close = kernel_wire_close,
-                                .connect = kernel_wire_connect,
-                                .send = kernel_wire_send,
-                                .cut = kernel_wire_cut,
-                                .say = wire_app_say,
-                                .resume = wire_app_resume,
-                                .hang_up = wire_app_hang_up,
-                                .turn = kernel_wire_turn,
-                                .end = kernel_wire_end};
+const struct wire wire_uring = KERNEL_WIRE("io_uring", uring_wire_open);
+const struct wire wire_epoll = KERNEL_WIRE("epoll", epoll_wire_open);

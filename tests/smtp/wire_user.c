@@ -63,7 +63,7 @@ static int server_open(char *why_r)
 static int client_open(char *why_r)
 {
     struct port_queue *q = line.ports[1]->ops->queue(line.ports[1], 0);
-    const struct frame_pool pool = {pool_alloc, pool_send, pool_drop, q};
+    const struct frame_pool pool = port_frames(q);
     struct stack_config cfg;
     struct port_info info;
     uint8_t key[64] = {1};

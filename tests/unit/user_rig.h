@@ -129,7 +129,7 @@ static void rig_client_open(void)
 {
     static const uint8_t key[64] = {7};
     struct port_queue *q = rig.ports[1]->ops->queue(rig.ports[1], 0);
-    const struct frame_pool pool = {pool_alloc, pool_send, pool_drop, q};
+    const struct frame_pool pool = port_frames(q);
     struct stack_config cfg;
     struct port_info info;
     char why[256];
