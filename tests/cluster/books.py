@@ -4,15 +4,7 @@ import time
 
 from fleet import Failed, until
 from programs import Gen, ledger
-
-
-def need(condition, why):
-    if not condition:
-        raise Failed(why)
-
-
-def note(text):
-    print("  # " + text, flush=True)
+from scenarios import need, note
 
 
 def lines_of(path):

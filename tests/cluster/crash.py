@@ -6,8 +6,8 @@ so that this stays a small number: PUSH_S at the pace of one domain, for each do
 """
 import time
 
-from books import need, note
 from fleet import LEASE_S, until
+from scenarios import need, note
 from stage import DOMAINS, LIVE, names, scenario
 
 DELAY_MS = 10

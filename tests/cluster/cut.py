@@ -5,10 +5,10 @@ import shutil
 import time
 
 import wires
-from books import need, note
 from crash import DELAY_MS, adopted, twice_bound
 from fleet import LEASE_S, until
-from stage import DOMAINS, Skipped, names, scenario
+from scenarios import Skipped, need, note
+from stage import DOMAINS, names, scenario
 
 
 def nothing_comes(books, seconds=1.5):

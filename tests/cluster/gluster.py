@@ -13,7 +13,7 @@ import tempfile
 
 import wires
 from programs import Failed, until
-from stage import Skipped
+from scenarios import Skipped
 
 VOLUME = "mail"
 # What mail needs of a volume: a brick that is gone holds nobody for 42 s, a client sees what another has synced, and

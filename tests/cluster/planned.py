@@ -2,8 +2,8 @@
 import smtplib
 import time
 
-from books import need, note
 from fleet import until
+from scenarios import need, note
 from stage import names, scenario
 
 

@@ -2,9 +2,9 @@
 pool while they are gone, and given back in order.  Front-ends that store nothing: nodes of a pool that no domain is in."""
 import time
 
-from books import need, note
 from crash import DELAY_MS, adopted, twice_bound
 from fleet import LEASE_S, until
+from scenarios import need, note
 from stage import DOMAINS, names, scenario
 
 ACME = ["acme%d.test" % i for i in range(4)]

@@ -6,8 +6,8 @@ import shutil
 import smtplib
 import urllib.request
 
-from books import need, note
 from fleet import until
+from scenarios import need, note
 from stage import scenario
 
 DOMAIN = "listed.test"

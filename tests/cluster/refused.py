@@ -6,8 +6,8 @@ import os
 import socket
 import threading
 
-from books import need, note
 from fleet import until
+from scenarios import need, note
 from stage import DOMAINS, scenario
 
 

@@ -14,9 +14,10 @@ import sys
 import time
 import traceback
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 import wires  # noqa: E402
-from stage import SCENARIOS, Skipped, Stage  # noqa: E402
+from scenarios import Skipped  # noqa: E402
+from stage import SCENARIOS, Stage  # noqa: E402
 from programs import Failed  # noqa: E402
 import planned  # noqa: E402,F401
 import crash  # noqa: E402,F401

@@ -6,10 +6,10 @@ On a plain directory here; with GlusterFS in gluster.py.  What may come twice af
 import os
 import shutil
 
-from books import need, note
 from crash import DELAY_MS, adopted, twice_bound
 from fleet import LEASE_S, until
 from gluster import Gluster
+from scenarios import need, note
 from stage import DOMAINS, LIVE, names, scenario
 
 

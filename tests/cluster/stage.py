@@ -2,16 +2,13 @@
 import shutil
 
 import wires
-from books import Books, note
+from books import Books
 from fleet import Cluster, Home
+from scenarios import Skipped, note
 
 SCENARIOS = []
 DOMAINS = 12
 LIVE = "live.test"  # for load that is to be told from the bags of names(); has a sink of its own
-
-
-class Skipped(Exception):
-    """The text says what this machine lacks."""
 
 
 class Scenario:

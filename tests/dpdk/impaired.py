@@ -17,7 +17,8 @@ import time
 import zlib
 
 from programs import Failed, until
-from served import Skipped, need, note, served
+from scenarios import Skipped, need, note
+from served import served
 from wire import FRONT4, FRONT6, Namespace, PortNode, addresses, sh
 
 SYSCTLS = {"sack": "tcp_sack", "timestamps": "tcp_timestamps", "scaling": "tcp_window_scaling", "ecn": "tcp_ecn"}

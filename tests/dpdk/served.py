@@ -10,23 +10,11 @@ import struct
 import subprocess
 import time
 
+from scenarios import Skipped, need, note
 from programs import ROOT, Failed, Gen, Node, Sink, ledger, until
 from wire import (FRONT4, FRONT6, HERE4, HERE6, PortNode, addresses, greeting, send, sh, veth)
 
 AF_PACKET = "net_af_packet0,iface=s0"
-
-
-class Skipped(Exception):
-    pass
-
-
-def need(condition, why):
-    if not condition:
-        raise Failed(why)
-
-
-def note(text):
-    print("  # " + text, flush=True)
 
 
 def need_none_lost(acked, received):

@@ -12,8 +12,7 @@ import socket
 import subprocess
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../ledger"))
-from programs import Failed, Node, until  # noqa: E402
+from programs import Failed, Node, until
 
 FRONT4, FRONT6 = "192.0.2.25", "2001:db8::25"
 HERE4, HERE6 = "192.0.2.1", "2001:db8::1"

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """run.py - the promise with real programs: what was answered with 250 is never lost.
 
-usage: tests/ledger/run.py [--build DIR] [--keep] [NAME ...]
+usage: tests/ledger/run.py [--build DIR] [--keep] [--list] [NAME ...]
 
 Clients write down each 250 (bench/lib/lines.h), the primary what it got; at the end of a scenario everything of the
-first list is in the second.  Prints `ok NAME`, `not ok NAME: why` or `skip NAME: why`, and closes with
-`N passed, N failed, N skipped`.  Scenarios are the functions below that start with `scenario_`; NAME picks some.
+first list is in the second.  Scenarios are the functions below that start with `scenario_`; NAME picks some.
+tests/scenarios.py says what is printed.
 """
-import argparse
 import glob
 import os
 import re
@@ -15,23 +14,11 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from programs import Failed, Gen, House, Node, Postfix, Sink, free_port, header, ledger, until  # noqa: E402
-
-
-class Skipped(Exception):
-    pass
-
-
-def need(condition, why):
-    if not condition:
-        raise Failed(why)
-
-
-def note(text):
-    print("  # " + text, flush=True)
+sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+import scenarios  # noqa: E402
+from scenarios import Skipped, need, note  # noqa: E402
+from programs import Failed, Gen, Node, Postfix, Sink, free_port, header, ledger, until  # noqa: E402
 
 
 def lost(acked, received):
@@ -317,49 +304,5 @@ def scenario_damaged_segment(house):
     node.stop()
 
 
-# ---- all of them
-
-def scenarios():
-    return [(name[len("scenario_"):], f) for name, f in globals().items() if name.startswith("scenario_")]
-
-
-def run_one(name, function, args):
-    begin = time.monotonic()
-    house = House(args.build, "ledger/" + name)
-    try:
-        function(house)
-        print("ok %s (%.1f s)" % (name, time.monotonic() - begin), flush=True)
-        return "passed"
-    except Skipped as e:
-        print("skip %s: %s" % (name, e), flush=True)
-        return "skipped"
-    except (Failed, OSError, ValueError, KeyError, subprocess.SubprocessError) as e:
-        print("not ok %s: %s" % (name, e), flush=True)
-        if not isinstance(e, Failed):
-            traceback.print_exc(file=sys.stdout)
-        print("  # see %s" % house.dir)
-        return "failed"
-    finally:
-        house.close(args.keep)
-
-
-def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--build", default="build")
-    p.add_argument("--keep", action="store_true", help="leave the directories, wherever they are")
-    p.add_argument("names", nargs="*")
-    args = p.parse_args()
-    known = dict(scenarios())
-    for name in args.names:
-        if name not in known:
-            sys.exit("run.py: no scenario %s; there are: %s" % (name, ", ".join(known)))
-    count = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, function in known.items():
-        if not args.names or name in args.names:
-            count[run_one(name, function, args)] += 1
-    print("%(passed)d passed, %(failed)d failed, %(skipped)d skipped" % count)
-    return 1 if count["failed"] else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(scenarios.main("ledger", [sys.modules[__name__]]))
