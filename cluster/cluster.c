@@ -79,7 +79,8 @@ static void on_mapped(void *arg, const struct cmap *map)
 static void on_refused(void *arg, const char *why)
 {
     (void)arg;
-    log_error("cluster.refused", "reason=\"%s\"", why);
+    if (why[0])
+        log_error("cluster.refused", "reason=\"%s\"", why);
 }
 
 static void on_frame(void *arg, const struct storage_id *from, uint16_t type, struct slice payload)

@@ -69,7 +69,7 @@ struct cluster_peer_status {
     char name[NODE_NAME_MAX];
     struct peer_info info;
 };
-/* Every other node of the map; returns how many, fills at most cap. */
+/* Every other node of the map that we would be linked with; returns how many, fills at most cap. */
 size_t cluster_peers(struct cluster *c, struct cluster_peer_status *st_r, size_t cap);
 
 /* ---- changing; each waits until coordination has it, some seconds at most.  -SATCHEL_EAGAIN: coordination cannot be

@@ -73,13 +73,13 @@ static void peers_run(struct cluster *c, struct call *call)
 {
     struct look_peers *l = (struct look_peers *)call;
     const struct cmap *map = node_map(c->node);
-    for (uint32_t i = 0; map && i < map->nodes_n; i++) {
+    for (uint32_t i = 0; map && i < map->nodes_n && l->n < l->cap; i++) {
         const struct map_node *m = &map->nodes[i];
-        if (storage_id_eq(&m->storage, &c->self) || l->n >= l->cap)
-            continue;
-        struct cluster_peer_status *st = &l->st[l->n++];
+        struct cluster_peer_status *st = &l->st[l->n];
+        if (!c->peers->ops->info(c->peers, &m->storage, &st->info))
+            continue; /* ourselves */
         memcpy(st->name, m->name, sizeof st->name);
-        c->peers->ops->info(c->peers, &m->storage, &st->info);
+        l->n++;
     }
     call_end(call, 0, NULL);
 }

@@ -4,6 +4,7 @@
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -47,12 +48,13 @@ void node_config_init(struct node_config *cfg)
 
 /* ---- the map, to everybody */
 
+/* Not who has our name with another storage, either: that is the disk that we had before, and its address is ours. */
 static size_t peer_list(const struct node *n, const struct cmap *map, struct peer_addr *addrs_r)
 {
     size_t count = 0;
     for (uint32_t i = 0; i < map->nodes_n; i++) {
         const struct map_node *m = &map->nodes[i];
-        if (storage_id_eq(&m->storage, &n->cfg.member.self.storage))
+        if (storage_id_eq(&m->storage, &n->cfg.member.self.storage) || strcmp(m->name, n->cfg.member.self.name) == 0)
             continue;
         struct peer_addr *a = &addrs_r[count++];
         a->storage = m->storage;
@@ -443,4 +445,5 @@ void node_info(struct node *n, struct node_info *info_r)
         adopt_info(n->adopt, &info_r->adopt);
     n->env.coord->ops->info(n->env.coord, &info_r->coord);
     n->env.storage->ops->stat(n->env.storage, &info_r->storage);
+    snprintf(info_r->map_refused, sizeof info_r->map_refused, "%s", mapper_refused(n->mapper));
 }

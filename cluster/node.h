@@ -83,5 +83,6 @@ struct node_info {
     struct coord_info coord;
     struct storage_stat storage;
     int64_t map_rev;
+    char map_refused[MAPPER_WHY_MAX]; /* see mapper_refused */
 };
 void node_info(struct node *n, struct node_info *info_r);

@@ -52,11 +52,18 @@ static enum MHD_Result change_reply(struct admin_request *r, int res, const char
 
 /* ---- /v1/cluster */
 
-static json_t *coord_json(const struct coord_info *i, uint64_t now_us)
+static json_t *coord_json(const struct node_info *n, uint64_t now_us)
 {
-    return json_pack("{sb sf ss ss sI sI}", "reachable", i->reachable, "for_s", (double)(now_us - i->since_us) / 1e6,
-                     "endpoint", i->endpoint, "why", i->why, "calls", (json_int_t)i->calls, "failures",
-                     (json_int_t)i->failures);
+    const struct coord_info *i = &n->coord;
+    return json_pack("{sb sf ss ss ss sI sI}", "reachable", i->reachable, "for_s", (double)(now_us - i->since_us) / 1e6,
+                     "endpoint", i->endpoint, "why", i->why, "refused", n->map_refused, "calls", (json_int_t)i->calls,
+                     "failures", (json_int_t)i->failures);
+}
+
+json_t *admin_leader_json(const struct cmap *map, const struct node_info *n)
+{
+    bool known = n->coord.reachable && !n->map_refused[0] && map && map->leader[0];
+    return known ? json_string(map->leader) : json_null();
 }
 
 static json_t *copies_json(const struct copies_info *i)
@@ -114,11 +121,10 @@ static json_t *self_json(struct admin *a, const struct cmap *map)
         return NULL;
     spool_info(a->deps.spool, &spool);
     return json_pack("{ss so so sI sI ss so so so so so so sI sI}", "node", cluster_node_name(a->deps.cluster),
-                     "cluster", map ? id_json(&map->cluster) : json_null(), "leader",
-                     map && map->leader[0] ? json_string(map->leader) : json_null(), "map_rev",
-                     (json_int_t)st.node.map_rev, "epoch", (json_int_t)highest_epoch(map), "refused",
+                     "cluster", map ? id_json(&map->cluster) : json_null(), "leader", admin_leader_json(map, &st.node),
+                     "map_rev", (json_int_t)st.node.map_rev, "epoch", (json_int_t)highest_epoch(map), "refused",
                      st.node.member.refused, "lease", lease_json(&st.node.member, st.now_us), "coordination",
-                     coord_json(&st.node.coord, st.now_us), "copies", copies_json(&st.node.copies), "ownership",
+                     coord_json(&st.node, st.now_us), "copies", copies_json(&st.node.copies), "ownership",
                      owner_json(&st.node.owner), "leadership", leader_json(&st.node.leader), "storage",
                      storage_json(&st.node.storage), "in_doubt", (json_int_t)metric_read(M_RELAY_IN_DOUBT),
                      "quarantined", (json_int_t)spool.opened.damaged_ranges);

@@ -37,13 +37,13 @@ static json_t *part_json(struct admin *a, const struct cluster_status *st)
 {
     const struct node_info *n = &st->node;
     const struct cmap *map = cluster_map(a->deps.cluster);
-    json_t *leader = map && map->leader[0] ? json_string(map->leader) : json_null();
+    json_t *leader = admin_leader_json(map, n);
     cmap_unref(map);
-    return json_pack("{ss so sb sI sI sI sb sf sb ss}", "node", cluster_node_name(a->deps.cluster), "leader", leader,
+    return json_pack("{ss so sb sI sI sI sb sf sb ss ss}", "node", cluster_node_name(a->deps.cluster), "leader", leader,
                      "leading", n->leader.leading, "owned", (json_int_t)n->owner.owned, "adopting",
                      (json_int_t)n->owner.merging, "handing_over", (json_int_t)n->owner.handing, "leased",
                      n->member.leased, "lease_s", lease_left_s(st), "coordination_reachable", n->coord.reachable,
-                     "refused", n->member.refused);
+                     "coordination_refused", n->map_refused, "refused", n->member.refused);
 }
 
 json_t *admin_gauges(struct admin *a)

@@ -70,6 +70,9 @@ admin_handler admin_metrics_get, admin_health_get, admin_status_get, admin_reloa
 
 /* Sets the gauges that are measured on demand; this node's part in the cluster as JSON, null: in none. */
 json_t *admin_gauges(struct admin *a);
+/* admin_cluster.c: who leads; null: nobody, or it is not known while coordination is away or refused.  map may be NULL.
+ */
+json_t *admin_leader_json(const struct cmap *map, const struct node_info *n);
 
 /* ---- admin_route.c */
 

@@ -55,7 +55,7 @@ static void cluster_put(FILE *f, const json_t *part)
     fputs("<dt>cluster<dd>node ", f);
     html_put(f, text_at(part, "node"));
     fputs(", leader ", f);
-    html_put(f, *text_at(part, "leader") ? text_at(part, "leader") : "none");
+    html_put(f, *text_at(part, "leader") ? text_at(part, "leader") : "none known");
     fprintf(f, ", owns %" JSON_INTEGER_FORMAT " shards, ", json_integer_value(json_object_get(part, "owned")));
     if (leased)
         fprintf(f, "lease for %.1f s", json_number_value(json_object_get(part, "lease_s")));
@@ -63,6 +63,8 @@ static void cluster_put(FILE *f, const json_t *part)
         fputs("<span class=bad>no lease: relays nothing</span>", f);
     if (!json_is_true(json_object_get(part, "coordination_reachable")))
         fputs(", <span class=bad>etcd cannot be reached</span>", f);
+    else if (*text_at(part, "coordination_refused"))
+        fputs(", <span class=bad>what etcd has is refused</span>", f);
 }
 
 static void node_put(FILE *f, struct admin *a)

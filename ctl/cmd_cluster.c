@@ -26,9 +26,23 @@ static void coordination_print(const json_t *s)
     const json_t *c = json_object_get(s, "coordination");
     char age[HUMAN_MAX];
     if (json_is_true(json_object_get(c, "reachable")))
-        printf("etcd        %s, reachable for %s\n", json_text(c, "endpoint"), human_age(json_number(c, "for_s"), age));
+        printf("etcd        %s, reachable for %s%s%s%s\n", json_text(c, "endpoint"),
+               human_age(json_number(c, "for_s"), age),
+               *json_text(c, "refused") ? ", but what it has is refused: " : "", json_text(c, "refused"),
+               *json_text(c, "refused") ? "; the map before that is used" : "");
     else
         printf("etcd        not reachable for %s: %s\n", human_age(json_number(c, "for_s"), age), json_text(c, "why"));
+}
+
+/* Who leads by a map that coordination does not stand behind may do so no more. */
+static const char *leader_text(const json_t *s)
+{
+    const json_t *c = json_object_get(s, "coordination");
+    if (!json_is_true(json_object_get(c, "reachable")))
+        return "not known: etcd is not reachable";
+    if (*json_text(c, "refused"))
+        return "not known: what etcd has is refused";
+    return *json_text(s, "leader") ? json_text(s, "leader") : "none: shards of dead nodes wait for one";
 }
 
 static void node_line(const char *name, const json_t *n)
@@ -59,7 +73,7 @@ static void cluster_print(const json_t *s)
     const char *name, *leader = json_text(s, "leader");
     json_t *node;
     printf("cluster     %s\n", json_text(s, "cluster"));
-    printf("leader      %s\n", *leader ? leader : "none: shards of dead nodes wait for one");
+    printf("leader      %s\n", leader_text(s));
     coordination_print(s);
     lead = *leader ? json_object_get(json_object_get(nodes, leader), "leadership") : NULL;
     printf("map         revision %" PRIu64 ", highest epoch %" PRIu64 "\n", json_count(s, "map_rev"),

@@ -73,7 +73,7 @@ static void cluster_print(const json_t *part)
     if (!json_is_object(part))
         return;
     printf("cluster    node %s, leader %s, owns %" PRIu64 " shards", json_text(part, "node"),
-           *json_text(part, "leader") ? json_text(part, "leader") : "none", json_count(part, "owned"));
+           *json_text(part, "leader") ? json_text(part, "leader") : "none known", json_count(part, "owned"));
     if (json_count(part, "adopting"))
         printf(", adopting %" PRIu64, json_count(part, "adopting"));
     if (json_count(part, "handing_over"))
@@ -82,7 +82,9 @@ static void cluster_print(const json_t *part)
         printf("; lease for %.1f s", json_number(part, "lease_s"));
     else
         printf("; no lease: relays nothing");
-    puts(json_is_true(json_object_get(part, "coordination_reachable")) ? "" : "; etcd cannot be reached");
+    puts(!json_is_true(json_object_get(part, "coordination_reachable")) ? "; etcd cannot be reached"
+         : *json_text(part, "coordination_refused")                     ? "; what etcd has is refused"
+                                                                        : "");
     if (*json_text(part, "refused"))
         printf("           takes no part: %s\n", json_text(part, "refused"));
 }

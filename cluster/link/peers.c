@@ -96,15 +96,23 @@ static bool peers_greets(void *arg, struct link *l, char *why_r)
     return peers_certified(l, l->peer->addr.name, why_r);
 }
 
-static bool peers_judges_dialed(const struct link *l, const struct peer_hello *h, char *why_r)
+/* A name that the map knows, on a storage that it does not. */
+static void peers_say_new_disk(const struct peer *peer, const struct peer_hello *h, char *why_r)
 {
     char there[STORAGE_ID_TEXT_MAX], wanted[STORAGE_ID_TEXT_MAX];
+    storage_id_format(&h->storage, there);
+    storage_id_format(&peer->addr.storage, wanted);
+    why_say(why_r,
+            "node %s shows storage %s, but the map says %s: if its disk was replaced, `satchelctl node replace %s`; "
+            "else it needs another name",
+            h->name, there, wanted, h->name);
+}
+
+static bool peers_judges_dialed(const struct link *l, const struct peer_hello *h, char *why_r)
+{
     if (storage_id_eq(&h->storage, &l->peer->addr.storage))
         return true;
-    storage_id_format(&h->storage, there);
-    storage_id_format(&l->peer->addr.storage, wanted);
-    why_say(why_r, "node %s shows storage %s, but the map says %s: a new disk must join as a new one (node replace)",
-            h->name, there, wanted);
+    peers_say_new_disk(l->peer, h, why_r);
     return false;
 }
 
@@ -117,10 +125,11 @@ static bool peers_judges_caller(struct peers_tls *p, struct link *l, const struc
     if (!l->peer)
         why_say(why_r, "%s knows no node %s with storage %s: has it joined, or was it removed? (satchelctl node list)",
                 p->cfg.hello.name, h->name, there);
+    else if (!peer)
+        peers_say_new_disk(named, h, why_r);
     else if (peer != named)
-        why_say(why_r,
-                "storage %s calls itself node %s, but %s knows %s by another name or disk (satchelctl node list)",
-                there, h->name, p->cfg.hello.name, peer ? "that storage" : "that node");
+        why_say(why_r, "storage %s calls itself node %s, but %s knows it as node %s (satchelctl node list)", there,
+                h->name, p->cfg.hello.name, peer->addr.name);
     else if (peer->dials)
         why_say(why_r, "%s dialed %s, but the smaller UUID dials: is one of the two of another release?", h->name,
                 p->cfg.hello.name);

@@ -70,6 +70,7 @@ struct mapper {
     const struct cmap *map;     /* newest */
     const struct cmap *retired; /* the one before, until the next tick */
     bool unsaved;
+    char refused[MAPPER_WHY_MAX];
 };
 
 static void list_part(struct mapper *m, enum part_name p);
@@ -144,13 +145,14 @@ static void publish(struct mapper *m, const struct cmap *now)
 }
 
 /* Coordination that was lost or mixed up is no reason to refuse mail: what the map before says is still so. */
-static int check_cluster(struct mapper *m, const struct cmap *now, char why_r[256])
+static int check_cluster(struct mapper *m, const struct cmap *now, char why_r[MAPPER_WHY_MAX])
 {
     if (storage_id_zero(&m->cfg.cluster))
         m->cfg.cluster = now->cluster;
     if (storage_id_eq(&m->cfg.cluster, &now->cluster))
         return 0;
-    snprintf(why_r, 256, "%s", storage_id_zero(&now->cluster) ? "it is empty" : "it is that of another cluster");
+    snprintf(why_r, MAPPER_WHY_MAX, "%s",
+             storage_id_zero(&now->cluster) ? "it is empty" : "it is that of another cluster");
     return -SATCHEL_EINVAL;
 }
 
@@ -158,13 +160,14 @@ static void decode(struct mapper *m)
 {
     size_t n;
     int64_t rev;
-    char why[256] = "no memory", quoted[300];
+    char why[MAPPER_WHY_MAX] = "no memory", quoted[MAPPER_WHY_MAX + 44];
     const struct cmap *now = NULL;
     struct coord_kv *all = parts_join(m, &n, &rev);
     int res = all ? cmap_decode_after(all, n, rev, m->map, &now, why) : -SATCHEL_ENOMEM;
     free(all);
     if (res == 0 && (res = check_cluster(m, now, why)) < 0)
         cmap_unref(now);
+    snprintf(m->refused, sizeof m->refused, "%s", res == 0 ? "" : why);
     if (res == 0)
         publish(m, now);
     else
@@ -330,6 +333,11 @@ void mapper_close(struct mapper **mp)
 const struct cmap *mapper_map(const struct mapper *m)
 {
     return m->map;
+}
+
+const char *mapper_refused(const struct mapper *m)
+{
+    return m->refused;
 }
 
 void mapper_refresh(struct mapper *m)

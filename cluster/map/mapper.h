@@ -9,6 +9,8 @@
 #pragma once
 #include "cluster/map/map.h"
 
+#define MAPPER_WHY_MAX 256
+
 struct mapper;
 
 struct mapper_config {
@@ -25,6 +27,9 @@ int mapper_open(struct mapper **m_r, const struct mapper_config *cfg, struct coo
 void mapper_close(struct mapper **m);
 /* Borrowed until the next tick or poll of coord; NULL: none yet. */
 const struct cmap *mapper_map(const struct mapper *m);
+/* Why what coordination has now is refused and the map before it stays in use; empty: it is not.  Until the next tick.
+ */
+const char *mapper_refused(const struct mapper *m);
 /* Reads again at once (after a change of our own). */
 void mapper_refresh(struct mapper *m);
 void mapper_tick(struct mapper *m);

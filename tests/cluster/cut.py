@@ -67,6 +67,8 @@ def etcd_loses_its_data_and_is_restored(stage):
     shutil.move(os.path.join(c.etcd.dir, "m0"), kept)
     c.etcd.start()
     until("the nodes see that it is empty", lambda: all("is empty" in n.log_text() for n in c.live()), 30, 0.1)
+    told = c["a"].do("cluster", "status")
+    need("not known: what etcd has is refused" in told and "is refused: it is empty" in told, "status: " + told)
     load.wait_for(300)
     c["b"].kill()
     c["b"].spawn()

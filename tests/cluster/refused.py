@@ -86,6 +86,27 @@ def two_nodes_with_one_name(stage):
 
 
 @scenario(quick=True)
+def new_disk_under_an_old_name(stage):
+    c = stage.cluster()
+    b = c["b"]
+    b.kill()
+    b.wipe()
+    books, load = beside_load(stage, c, "disk")
+    began = len(b.log_text())
+    b.spawn()
+    said([b], "member.refused", "node replace b")
+
+    def linked():
+        return {n["name"] for n in b.json("node", "list")["nodes"] if "link" in n}
+    until("it knows the others", lambda: "a" in linked(), 20)
+    need(linked() == {"a", "c"}, "it would be linked with %s" % sorted(linked()))
+    need("leads back to the node itself" not in b.log_text()[began:], "it finds itself: " + b.tail())
+    until("the old disk may be given up", lambda: c["a"].ctl("node", "replace", "b", "--yes")[0] == 0, 30)
+    until("the new one is taken in", b.leased, 30)
+    end(c, books, load)
+
+
+@scenario(quick=True)
 def node_of_another_cluster(stage):
     c = stage.cluster()
     books, load = beside_load(stage, c, "other")

@@ -401,8 +401,30 @@ static void a_cluster_without_etcd(void **state)
     answers("GET /v1/cluster", "{\"cluster\": \"uuid\", \"leader\": null, \"lease\": {}, \"coordination\": "
                                "{\"reachable\": false, \"for_s\": 5, \"why\": \"connection refused\"}, \"nodes\": {}}");
     assert_int_equal(RUN("cluster", "status"), EXIT_SUCCESS);
-    prints("leader none: shards of dead nodes wait for one");
+    prints("leader not known: etcd is not reachable");
     prints("etcd not reachable for 5 s: connection refused");
+}
+
+static void a_cluster_whose_etcd_is_refused(void **state)
+{
+    (void)state;
+    answers("GET /v1/cluster", "{\"cluster\": \"uuid\", \"leader\": null, \"lease\": {}, \"coordination\": "
+                               "{\"reachable\": true, \"for_s\": 5, "
+                               "\"endpoint\": \"http://e:2379\", \"refused\": \"it is empty\"}, \"nodes\": {}}");
+    assert_int_equal(RUN("cluster", "status"), EXIT_SUCCESS);
+    prints("leader not known: what etcd has is refused");
+    prints(
+        "etcd http://e:2379, reachable for 5 s, but what it has is refused: it is empty; the map before that is used");
+}
+
+static void a_cluster_without_a_leader(void **state)
+{
+    (void)state;
+    answers("GET /v1/cluster", "{\"cluster\": \"uuid\", \"leader\": null, \"lease\": {}, \"coordination\": "
+                               "{\"reachable\": true, \"for_s\": 5, "
+                               "\"endpoint\": \"http://e:2379\", \"refused\": \"\"}, \"nodes\": {}}");
+    assert_int_equal(RUN("cluster", "status"), EXIT_SUCCESS);
+    prints("leader none: shards of dead nodes wait for one");
 }
 
 static void a_node_alone_is_in_no_cluster(void **state)
@@ -531,6 +553,8 @@ int main(void)
         T(a_shard_is_shown_and_moved),
         T(the_cluster_is_summed_up),
         T(a_cluster_without_etcd),
+        T(a_cluster_whose_etcd_is_refused),
+        T(a_cluster_without_a_leader),
         T(a_node_alone_is_in_no_cluster),
         T(settings_are_shown_and_changed),
         T(status_has_a_line_of_the_cluster),

@@ -678,7 +678,7 @@ static void unknown_storage_is_refused(void **state)
     b->peers->ops->want(b->peers, &before, 1);
     struct node was = *a;
     was.addr = before;
-    until(says(b, &was, "by another name or disk") && says(a, b, "by another name or disk"));
+    until(says(b, &was, "satchelctl node replace a") && says(a, b, "satchelctl node replace a"));
     node_wants(b, a); /* it is in the map now */
     until(a->ups == 1 && b->ups == 1);
     stop_all(NULL);
@@ -689,7 +689,7 @@ static void unknown_storage_is_refused(void **state)
     node_wants(b, a);
     memset(b->addr.storage.b, 'B' + 32 + 1, 16);
     node_wants(a, b);
-    until(says(a, b, "the map says"));
+    until(says(a, b, "satchelctl node replace b"));
     assert_int_equal(a->ups + b->ups, 0);
 }
 

@@ -394,17 +394,20 @@ static void no_map_of_another_cluster_is_taken(void **state)
     f.now = mapper_next_us(m);
     assert_int_equal(fake_round(&f, m), 6);
     assert_int_equal(f.maps, 1);
+    assert_string_equal(mapper_refused(m), "it is empty");
     f.gone = false;
     f.kvs[META].mod_rev = 90;
     f.kvs[META].value = SLICE_LIT("{\"id\":\"0123456789abcdef0123456789abcdef\",\"version\":1}");
     f.now = mapper_next_us(m);
     assert_int_equal(fake_round(&f, m), 6);
     assert_int_equal(f.maps, 1);
+    assert_string_equal(mapper_refused(m), "it is that of another cluster");
     f.kvs[META].mod_rev = 91;
     f.kvs[META].value = meta;
     f.now = mapper_next_us(m);
     fake_round(&f, m);
     assert_int_equal(f.maps, 2);
+    assert_string_equal(mapper_refused(m), "");
     mapper_close(&m);
 
     cfg.cluster.b[0] ^= 1;
