@@ -10,11 +10,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
-enum { SLAB_SESSIONS = 64 };
+#define SLAB_BYTES    ((size_t)2 << 20) /* a huge page */
+#define SLAB_SESSIONS ((SLAB_BYTES - sizeof(struct slab)) / sizeof(struct client))
 
+/* With many of them none is in a cache when its packet comes: it is as few lines as can be, and its page, too, is one
+ * of few. */
 struct client {
-    struct smtp_session s; /* first: a session is its client */
+    _Alignas(64) struct smtp_session s; /* first: a session is its client */
     struct smtp_worker *w;
     struct conn *c;
     struct client *next, **at; /* among the open ones; or the free ones (next only) */
@@ -23,7 +27,8 @@ struct client {
 
 struct slab {
     struct slab *next;
-    struct client clients[SLAB_SESSIONS];
+    uint32_t used; /* of its clients, those taken at least once */
+    struct client clients[];
 };
 
 struct smtp_worker {
@@ -77,24 +82,33 @@ static void worker_woke(struct smtp_worker *w)
 
 static bool pool_grow(struct smtp_worker *w)
 {
-    struct slab *slab = malloc(sizeof *slab);
+    struct slab *slab = aligned_alloc(SLAB_BYTES, SLAB_BYTES);
     if (!slab)
         return false;
+    (void)madvise(slab, SLAB_BYTES, MADV_HUGEPAGE);
     slab->next = w->slabs;
+    slab->used = 0;
     w->slabs = slab;
-    for (int i = 0; i < SLAB_SESSIONS; i++) {
-        slab->clients[i].next = w->free;
-        w->free = &slab->clients[i];
-    }
     return true;
+}
+
+static struct client *pool_any(struct smtp_worker *w)
+{
+    struct client *cl = w->free;
+    if (cl) {
+        w->free = cl->next;
+        return cl;
+    }
+    if ((!w->slabs || w->slabs->used == SLAB_SESSIONS) && !pool_grow(w))
+        return NULL;
+    return &w->slabs->clients[w->slabs->used++];
 }
 
 static struct client *pool_take(struct smtp_worker *w, struct conn *c)
 {
-    if (!w->free && !pool_grow(w))
+    struct client *cl = pool_any(w);
+    if (!cl)
         return NULL;
-    struct client *cl = w->free;
-    w->free = cl->next;
     cl->w = w;
     cl->c = c;
     cl->arena_bytes = 0;
