@@ -83,10 +83,10 @@ static void user_work(struct user *u)
 
 /* ---- a turn */
 
-/* A session lies elsewhere, and with many of them in no cache. */
-static void session_fetch(const struct uconn *c)
+/* A session lies elsewhere, and with many of them in no cache.  An acknowledgement alone is seldom its matter. */
+static void session_fetch(const struct uconn *c, uint32_t events)
 {
-    const uint8_t *session = c->c.session;
+    const uint8_t *session = events == TCP_EV_ACKED ? NULL : c->c.session;
     for (uint32_t at = 0; session && at < USER_SESSION_BYTES; at += 64)
         __builtin_prefetch(session + at);
 }
@@ -95,8 +95,8 @@ static uint32_t user_some_events(struct user *u)
 {
     struct tcp_conn *tc[USER_EVENTS_N];
     uint32_t events[USER_EVENTS_N], n = 0;
-    while (n < USER_EVENTS_N && (tc[n] = tcp_event(u->tcp, &events[n])) != NULL)
-        session_fetch(uconn_of(u, tc[n++]));
+    for (; n < USER_EVENTS_N && (tc[n] = tcp_event(u->tcp, &events[n])) != NULL; n++)
+        session_fetch(uconn_of(u, tc[n]), events[n]);
     for (uint32_t i = 0; i < n; i++)
         uconn_event(u, tc[i], events[i]);
     return n;
