@@ -9,7 +9,8 @@
  * order of appending.
  *
  * A failed write or sync fences the log: every record of that group and all later ones get -SATCHEL_EFENCED (the first
- * group: the disk's own error), nothing is retried, and the log accepts nothing until it is opened anew. */
+ * group: the disk's own error), nothing is retried, and the log accepts nothing until it is opened anew.  What is being
+ * written then is answered when the disk has let go of it, and what comes after it later still. */
 #pragma once
 #include "spool/base/clock.h"
 #include "spool/format/record.h"

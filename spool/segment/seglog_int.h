@@ -56,6 +56,7 @@ struct seglog {
     struct step *first, *last; /* on the way, in order */
     uint32_t closed, writing;  /* groups in that list; of them, submitted and not complete */
     bool fenced;
+    int fence_res; /* fenced: of the next group that is refused */
     uint64_t create_again_us; /* a slot could not be made: not before this time */
     uint64_t creatable;       /* as last asked */
     uint32_t groups_since_ask;
@@ -75,7 +76,7 @@ int step_end_segment(struct seglog *l);
 int step_begin_segment(struct seglog *l, struct slot *t);
 /* Submits what may be submitted. */
 void step_pump(struct seglog *l);
-/* Refuses everything: `res` for the first entries, EFENCED for the others. */
+/* Refuses everything: `res` for the first group's entries, EFENCED for the others; each once the disk is done with it. */
 void step_fence(struct seglog *l, int res);
 void step_free_all(struct seglog *l);
 

@@ -125,11 +125,10 @@ int step_begin_segment(struct seglog *l, struct slot *t)
 
 /* ---- completing */
 
-static void entries_done(struct seglog *l, struct step *g, int res)
+static void entries_done(struct step *g, int res)
 {
     struct seglog_entry *e = g->first;
     g->first = g->last = NULL;
-    (void)l;
     while (e) {
         struct seglog_entry *next = e->next; /* done may free it */
         e->done(e, res);
@@ -171,7 +170,7 @@ static void settle(struct seglog *l, struct step *s)
         struct step done = *s; /* its buffer may be filled again by what done appends */
         s->first = s->last = NULL;
         group_rest(l, s);
-        entries_done(l, &done, 0);
+        entries_done(&done, 0);
         return;
     }
     if (s->kind == STEP_SEAL) {
@@ -182,48 +181,40 @@ static void settle(struct seglog *l, struct step *s)
     label_free(s);
 }
 
-/* In a fenced log steps only wait for the disk to let go of their buffers. */
-static void sweep(struct seglog *l)
+/* In a fenced log steps are refused in their order, each when the disk has let go of what it was given: until then an
+ * entry's bytes are borrowed. */
+static void refuse(struct seglog *l)
 {
-    struct step *keep = l->first;
-    l->first = l->last = NULL;
-    while (keep) {
-        struct step *s = keep;
-        keep = s->next;
-        if (s->submitted && !s->complete)
-            step_push(l, s);
-        else if (s->kind == STEP_GROUP)
-            group_rest(l, s);
-        else
+    while (l->first && (!l->first->submitted || l->first->complete)) {
+        struct step *s = step_pop(l);
+        if (s->kind != STEP_GROUP) {
             label_free(s);
+            continue;
+        }
+        struct step refused = *s;
+        int res = l->fence_res;
+        l->fence_res = -SATCHEL_EFENCED;
+        s->first = s->last = NULL;
+        group_rest(l, s);
+        entries_done(&refused, res);
     }
 }
 
+/* A group that is still open joins the others: done must find a log that is consistent. */
 void step_fence(struct seglog *l, int res)
 {
     if (l->fenced)
         return;
     l->fenced = true;
+    l->fence_res = res;
     metric_add(M_SPOOL_SYNC_FAILURES, 1);
     log_error("segment.fenced", "error=\"%s\" what=\"nothing is accepted until a restart\"", satchel_strerror(res));
     room_publish(l);
-    struct step lists[GROUPS_MAX]; /* gathered first: done must find a log that is consistent */
-    int n = 0;
-    for (struct step *s = l->first; s; s = s->next)
-        if (s->kind == STEP_GROUP) {
-            lists[n++] = *s;
-            s->first = s->last = NULL;
-        }
-    if (l->open) {
-        lists[n++] = *l->open;
-        l->open->first = l->open->last = NULL;
-        group_rest(l, l->open);
-        l->open = NULL;
-    }
+    if (l->open)
+        step_push(l, l->open);
+    l->open = NULL;
     l->closed = 0;
-    sweep(l);
-    for (int i = 0; i < n; i++)
-        entries_done(l, &lists[i], i == 0 ? res : -SATCHEL_EFENCED);
+    refuse(l);
 }
 
 static void on_step(struct disk_io *io, int res)
@@ -234,7 +225,7 @@ static void on_step(struct disk_io *io, int res)
     s->res = res;
     l->writing -= s->kind == STEP_GROUP;
     if (l->fenced) {
-        sweep(l);
+        refuse(l);
         return;
     }
     while (!l->fenced && l->first && l->first->complete) {

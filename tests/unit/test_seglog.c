@@ -595,6 +595,49 @@ static void test_failed_sync_fences(void **state)
     close_log(f);
 }
 
+/* A disk that takes writes and keeps them until the test ends them. */
+static struct disk_io *held[8];
+static int held_n;
+
+static void holding_submit(struct disk *d, struct disk_io *io)
+{
+    (void)d;
+    held[held_n++] = io;
+}
+
+static void test_a_fenced_log_keeps_what_the_disk_still_writes(void **state)
+{
+    struct fixture *f = *state;
+    open_log(f);
+    write_group(f, 1, 1, 100);
+    real_ops = f->disk->ops;
+    struct disk_ops ops = *real_ops;
+    ops.submit = holding_submit;
+    f->disk->ops = &ops;
+    held_n = 0;
+    for (uint64_t i = 2; i <= 3; i++) {
+        append(f, i, 100, 0);
+        fake_now += 2000;
+        seglog_turn(f->log);
+    }
+    append(f, 4, 100, 0);
+    assert_int_equal(held_n, 2);
+    held[0]->done(held[0], -SATCHEL_EIO);
+    assert_int_equal(f->done_n, 2); /* the second is being read by the disk, the third comes after it */
+    assert_int_equal(f->done_res[1], -SATCHEL_EIO);
+    assert_int_equal(append(f, 5, 100, 0), -SATCHEL_EFENCED);
+    assert_false(seglog_idle(f->log));
+    held[1]->done(held[1], 0);
+    assert_int_equal(f->done_n, 4);
+    for (size_t i = 2; i < 4; i++) {
+        assert_int_equal(f->done[i], i + 1);
+        assert_int_equal(f->done_res[i], -SATCHEL_EFENCED);
+    }
+    assert_true(seglog_idle(f->log));
+    f->disk->ops = real_ops;
+    close_log(f);
+}
+
 int main(void)
 {
     log_level_now = LOG_LEVEL_ERROR;
@@ -617,6 +660,7 @@ int main(void)
         T(test_refill_makes_spares),
         T(test_too_big_and_other_versions),
         T(test_failed_sync_fences),
+        T(test_a_fenced_log_keeps_what_the_disk_still_writes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
