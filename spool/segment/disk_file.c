@@ -281,13 +281,20 @@ static void open_direct(struct disk_fd *f, bool buffered)
     f->direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 }
 
+static bool aligned(const struct disk_io *io)
+{
+    uintptr_t all = io->off + io->at;
+    for (uint32_t i = 0; i < io->pieces_n; i++)
+        all |= (uintptr_t)io->pieces[i].iov_base | io->pieces[i].iov_len;
+    return all % DISK_ALIGN == 0;
+}
+
 struct disk_piece disk_file_piece(struct disk_file *d, const struct disk_io *io)
 {
     struct disk_fd *f = disk_file_fd(d, io->file);
     if (!f->direct_tried)
         open_direct(f, d->buffered);
-    bool aligned = ((io->off + io->at) | (io->n - io->at) | ((uintptr_t)io->buf + io->at)) % DISK_ALIGN == 0;
-    struct disk_piece p = {.direct = aligned && f->direct >= 0};
+    struct disk_piece p = {.direct = f->direct >= 0 && aligned(io)};
     p.fd = p.direct ? f->direct : f->fd;
     p.barrier = io->sync && (f->dirty || f->dsync_bad);
     p.dsync = io->sync && !p.barrier;
@@ -311,6 +318,18 @@ bool disk_file_humbler(struct disk_file *d, const struct disk_io *io, int err)
     return first;
 }
 
+void disk_file_wrote(struct disk_io *io, size_t n)
+{
+    io->at += n;
+    while (io->pieces_n && n >= io->pieces->iov_len) {
+        n -= io->pieces->iov_len;
+        io->pieces++;
+        io->pieces_n--;
+    }
+    if (n)
+        *io->pieces = (struct iovec){(char *)io->pieces->iov_base + n, io->pieces->iov_len - n};
+}
+
 void disk_file_finish(struct disk_file *d, struct disk_io *io, int res)
 {
     struct disk_fd *f = disk_file_fd(d, io->file);
@@ -324,6 +343,12 @@ static void file_submit(struct disk *disk, struct disk_io *io)
     struct disk_file *d = of(disk);
     struct disk_fd *f = disk_file_fd(d, io->file);
     assert(!d->readonly);
+    assert(io->buf || io->pieces_n <= DISK_PIECES);
+    if (io->buf) {
+        io->whole = (struct iovec){(void *)io->buf, io->n};
+        io->pieces = &io->whole;
+        io->pieces_n = 1;
+    }
     io->at = 0;
     io->state = 0;
     io->next = NULL;

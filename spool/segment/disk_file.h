@@ -46,6 +46,8 @@ struct disk_piece disk_file_piece(struct disk_file *d, const struct disk_io *io)
 bool disk_file_direct_is_safe(int64_t fs_type);
 /* The piece failed with `err`: true if a humbler way is left (buffered, no RWF_DSYNC), to be tried at once. */
 bool disk_file_humbler(struct disk_file *d, const struct disk_io *io, int err);
+/* n bytes of the write are out: pieces then begins with what is left. */
+void disk_file_wrote(struct disk_io *io, size_t n);
 /* The write is complete: bookkeeping, then io->done. */
 void disk_file_finish(struct disk_file *d, struct disk_io *io, int res);
 

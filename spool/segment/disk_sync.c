@@ -4,19 +4,17 @@
 #include "spool/base/err.h"
 
 #include <poll.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 static int write_piece(struct disk_io *io, const struct disk_piece *p)
 {
-    struct iovec v = {(char *)io->buf + io->at, io->n - io->at};
-    ssize_t n = pwritev2(p->fd, &v, 1, (off_t)(io->off + io->at), p->dsync ? RWF_DSYNC : 0);
+    ssize_t n = pwritev2(p->fd, io->pieces, (int)io->pieces_n, (off_t)(io->off + io->at), p->dsync ? RWF_DSYNC : 0);
     if (n < 0)
         return errno == EINTR ? 0 : -errno;
     if (n == 0)
         return -EIO;
-    io->at += (size_t)n;
+    disk_file_wrote(io, (size_t)n);
     return 0;
 }
 

@@ -57,7 +57,7 @@ static void prepare(struct uring_disk *u, struct disk_io *io)
     struct disk_piece p = disk_file_piece(u->disk, io);
     make_room(u, 2);
     struct io_uring_sqe *s = io_uring_get_sqe(&u->ring);
-    io_uring_prep_write(s, p.fd, (const char *)io->buf + io->at, (unsigned)(io->n - io->at), io->off + io->at);
+    io_uring_prep_writev(s, p.fd, io->pieces, io->pieces_n, io->off + io->at);
     io_uring_sqe_set_data(s, io);
     if (p.dsync)
         s->rw_flags = RWF_DSYNC;
@@ -98,7 +98,7 @@ static void on_write(struct uring_disk *u, struct disk_io *io, int res)
 {
     int err = res < 0 ? res : res == 0 ? -EIO : 0;
     if (!err)
-        io->at += (size_t)res;
+        disk_file_wrote(io, (size_t)res);
     if (io->state == IO_SINGLE)
         settle(u, io, err);
     else if (err)

@@ -69,6 +69,36 @@ static void file_land(struct simfile *f, uint64_t off, const void *buf, size_t n
     memset(f->dirty + off / SIMDISK_SECTOR, 1, n / SIMDISK_SECTOR);
 }
 
+/* Where the write's byte `at` lies. */
+static const uint8_t *io_sector(const struct disk_io *io, size_t at)
+{
+    if (io->buf)
+        return (const uint8_t *)io->buf + at;
+    const struct iovec *v = io->pieces;
+    for (; at >= v->iov_len; v++)
+        at -= v->iov_len;
+    return (const uint8_t *)v->iov_base + at;
+}
+
+/* Read when it lands and not when it was submitted, as a real disk does. */
+static void io_land(struct simdisk *s, const struct disk_io *io, size_t n)
+{
+    for (size_t at = 0; at < n; at += SIMDISK_SECTOR)
+        file_land(&s->files[io->file], io->off + at, io_sector(io, at), SIMDISK_SECTOR);
+}
+
+static void io_check(const struct disk_io *io)
+{
+    size_t n = io->buf ? io->n : 0;
+    assert(io->off % DISK_ALIGN == 0 && io->n % DISK_ALIGN == 0 && io->n > 0);
+    assert(io->buf || io->pieces_n <= DISK_PIECES);
+    for (uint32_t i = 0; !io->buf && i < io->pieces_n; i++) {
+        assert(((uintptr_t)io->pieces[i].iov_base | io->pieces[i].iov_len) % DISK_ALIGN == 0);
+        n += io->pieces[i].iov_len;
+    }
+    assert(n == io->n);
+}
+
 static void file_sync(struct simfile *f)
 {
     for (uint64_t i = 0; i < sectors(f); i++)
@@ -129,7 +159,7 @@ static void io_power_cut(struct simdisk *s, const struct disk_io *io, uint32_t p
     struct simfile *f = &s->files[io->file];
     for (size_t at = 0; at < io->n; at += SIMDISK_SECTOR)
         if (kept(s, percent))
-            memcpy(f->platter + io->off + at, (const uint8_t *)io->buf + at, SIMDISK_SECTOR);
+            memcpy(f->platter + io->off + at, io_sector(io, at), SIMDISK_SECTOR);
 }
 
 static void power_cut(struct simdisk *s)
@@ -156,7 +186,7 @@ static void kill_process(struct simdisk *s)
     for (uint32_t i = 0; i < s->ios_n; i++) {
         const struct disk_io *io = s->ios[i].io;
         if (kept(s, 60))
-            file_land(&s->files[io->file], io->off, io->buf, io->n);
+            io_land(s, io, io->n);
     }
 }
 
@@ -186,7 +216,7 @@ static void op_submit(struct disk *d, struct disk_io *io)
 {
     struct simdisk *s = of(d);
     assert(s->ios_n < IOS_MAX);
-    assert(io->off % DISK_ALIGN == 0 && io->n % DISK_ALIGN == 0 && io->n > 0);
+    io_check(io);
     assert(s->dead || io->off + io->n <= s->files[io->file].size);
     effect(s);
     uint64_t latency = 40 + rng_below(&s->rng, rng_below(&s->rng, 8) ? 200 : 5000);
@@ -201,10 +231,10 @@ static struct disk_io *flight_take(struct simdisk *s, uint32_t i)
 }
 
 /* The device reports an error after some sectors: those are there, the others are not. */
-static int land_fails(struct simdisk *s, struct simfile *f, const struct disk_io *io)
+static int land_fails(struct simdisk *s, const struct disk_io *io)
 {
     size_t n = rng_below(&s->rng, io->n / SIMDISK_SECTOR) * SIMDISK_SECTOR;
-    file_land(f, io->off, io->buf, n);
+    io_land(s, io, n);
     return -SATCHEL_EIO;
 }
 
@@ -241,9 +271,9 @@ static void io_run(struct simdisk *s, uint32_t i)
     struct simfile *f = &s->files[io->file];
     int res = 0;
     if (++s->landings == s->plan.write_eio_at)
-        res = land_fails(s, f, io);
+        res = land_fails(s, io);
     else
-        file_land(f, io->off, io->buf, io->n);
+        io_land(s, io, io->n);
     if (res == 0 && io->sync)
         res = io_sync(s, f);
     if (effect(s))

@@ -127,6 +127,44 @@ static void test_write_and_read_back(void **state)
     assert_int_equal(f->res, 0);
 }
 
+static void test_pieces_are_one_write(void **state)
+{
+    struct fixture *f = begin(state);
+    uint8_t back[5 * 4096];
+    int file = f->disk->ops->create(f->disk, "a", FILE_BYTES, true);
+    for (int sync = 0; sync < 2; sync++) {
+        struct iovec pieces[] = {{f->buf + 16384, 4096}, {f->buf, 8192}, {f->buf + 32768, 8192}};
+        struct disk_io io = {.file = file, .off = 8192, .n = sizeof back, .pieces = pieces, .pieces_n = 3};
+        io.sync = sync;
+        io.done = on_done;
+        io.arg = f;
+        f->disk->ops->submit(f->disk, &io);
+        wait_done(f, sync + 1);
+        assert_int_equal(f->res, 0);
+        assert_int_equal(f->disk->ops->read(f->disk, file, 8192, back, sizeof back), sizeof back);
+        assert_memory_equal(back, f->buf + 16384, 4096);
+        assert_memory_equal(back + 4096, f->buf, 8192);
+        assert_memory_equal(back + 12288, f->buf + 32768, 8192);
+    }
+}
+
+/* What is left of pieces when a write stops: at their border, within one, at the end. */
+static void test_a_short_write_goes_on_in_its_pieces(void **state)
+{
+    (void)state;
+    uint8_t bytes[12288];
+    struct iovec pieces[] = {{bytes, 4096}, {bytes + 4096, 4096}, {bytes + 8192, 4096}}, *v = pieces;
+    struct disk_io io = {.n = sizeof bytes, .pieces = pieces, .pieces_n = 3};
+    disk_file_wrote(&io, 4096);
+    assert_true(io.at == 4096 && io.pieces == v + 1 && io.pieces_n == 2 && v[1].iov_len == 4096);
+    disk_file_wrote(&io, 512);
+    assert_true(io.pieces == v + 1 && v[1].iov_base == bytes + 4608 && v[1].iov_len == 3584);
+    disk_file_wrote(&io, 3584 + 1024);
+    assert_true(io.pieces == v + 2 && io.pieces_n == 1 && v[2].iov_base == bytes + 9216 && v[2].iov_len == 3072);
+    disk_file_wrote(&io, 3072);
+    assert_true(io.at == sizeof bytes && io.pieces_n == 0);
+}
+
 /* RLIMIT_FSIZE makes the kernel write short at the limit, and fail behind it. */
 static void test_short_write_is_no_success(void **state)
 {
@@ -141,8 +179,19 @@ static void test_short_write_is_no_success(void **state)
     for (int i = 0; i < 2; i++) { /* linked to its sync, and with RWF_DSYNC */
         struct disk_io io;
         submit(f, &io, file, FILE_BYTES / 2 - 4096, f->buf, 16384, true);
-        wait_done(f, i + 1);
+        wait_done(f, 2 * i + 1);
         assert_true(f->res < 0);
+        struct iovec pieces[] = {{f->buf, 4096}, {f->buf + 8192, 8192}}; /* short in the second */
+        io = (struct disk_io){.file = file, .off = FILE_BYTES / 2 - 4096, .n = 12288, .pieces = pieces, .pieces_n = 2};
+        io.sync = true;
+        io.done = on_done;
+        io.arg = f;
+        f->disk->ops->submit(f->disk, &io);
+        wait_done(f, 2 * i + 2);
+        assert_true(f->res < 0);
+        uint8_t back[512];
+        assert_int_equal(f->disk->ops->read(f->disk, file, FILE_BYTES / 2, back, 512), 512);
+        assert_memory_equal(back, f->buf + 8192, 512);
     }
     setrlimit(RLIMIT_FSIZE, &was);
 }
@@ -245,6 +294,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(name, setup_sync, teardown)
     const struct CMUnitTest tests[] = {
         T(test_write_and_read_back),
+        T(test_pieces_are_one_write),
+        cmocka_unit_test(test_a_short_write_goes_on_in_its_pieces),
         T(test_short_write_is_no_success),
         T(test_files),
         T(test_list),
