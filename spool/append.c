@@ -65,7 +65,7 @@ void spool_observe(struct spool *s, uint64_t arrival_us)
 
 static size_t envelope_meta_cap(const struct envelope *env, struct slice trace)
 {
-    size_t n = env->domain.n + env->sender.n + env->helo.n + env->client.n + trace.n + 6 * TLV_HEAD + 16;
+    size_t n = env->domain.n + env->sender.n + env->helo.n + env->client.n + trace.n + 6 * TLV_HEAD + 16 + META_FILL_MAX;
     for (size_t i = 0; i < env->rcpts_n; i++)
         n += env->rcpts[i].n + TLV_HEAD;
     return n;
@@ -95,6 +95,8 @@ struct spool_append *append_msg(struct spool *s, const struct envelope *env, con
         wire_put_u64(&c, body_bytes);
         meta_put(&w, RT_CHUNKS, slice_of(v, sizeof v));
     }
+    if (!chunks && body_bytes >= SEGLOG_BORROW_MIN)
+        meta_fill(&w);
     assert(!w.bad);
     a->e.rec.meta.n = wire_len(&w);
     a->e.rec.id = *id;

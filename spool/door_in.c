@@ -10,17 +10,16 @@
  *
  * Life of a transaction: OPEN -> (commit) QUEUED -> the committer settles its last record -> done -> freed.
  * abort in OPEN leaves an ABORT record where chunks were written; abort in QUEUED only mutes done. */
+#include "spool/base/copy.h"
 #include "spool/base/wire.h"
 #include "spool/base/xxh.h"
+#include "spool/blocks.h"
 #include "spool/spool_impl.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
 enum {
-    BLOCK_FIRST = 8 * 1024 - sizeof(struct spool_block),
-    BLOCK_NEXT = 64 * 1024 - sizeof(struct spool_block),
-    FREE_BLOCKS = 64, /* kept for reuse a door, of the first size */
     CHUNKS_UNDER_WAY = 2,
     SPILL_MIN = 4 * 1024,
     TRACE_MAX = 2048,
@@ -45,8 +44,7 @@ struct door {
     struct intake in;
     struct spool *s;
     struct mailbox settled; /* bodies, from the committer or the copier */
-    struct spool_block *free_blocks;
-    uint32_t free_blocks_n;
+    struct block_pool blocks;
     struct intake_txn *waiting; /* list of those whose append said EAGAIN */
     bool posted;                /* something was handed to the committer since the bell was rung */
     uint64_t posted_bytes;
@@ -76,34 +74,18 @@ struct intake_txn {
 
 /* ---- memory */
 
-static struct spool_block *block_new(struct door *d, uint32_t cap)
+static struct spool_block *block_new(struct door *d, bool first)
 {
-    struct spool_block *b = d->free_blocks;
-    if (cap == BLOCK_FIRST && b) {
-        d->free_blocks = b->next;
-        d->free_blocks_n--;
-    } else {
-        b = malloc(sizeof *b + cap);
-        if (!b)
-            return NULL;
-        b->cap = cap;
-    }
-    b->next = NULL;
-    b->used = 0;
-    atomic_fetch_add_explicit(&d->s->memory, b->cap, memory_order_relaxed);
+    struct spool_block *b = first ? block_get_short(&d->blocks) : block_get_long(&d->blocks);
+    if (b)
+        atomic_fetch_add_explicit(&d->s->memory, b->cap, memory_order_relaxed);
     return b;
 }
 
 static void block_free(struct door *d, struct spool_block *b)
 {
     atomic_fetch_sub_explicit(&d->s->memory, b->cap, memory_order_relaxed);
-    if (b->cap == BLOCK_FIRST && d->free_blocks_n < FREE_BLOCKS) {
-        b->next = d->free_blocks;
-        d->free_blocks = b;
-        d->free_blocks_n++;
-    } else {
-        free(b);
-    }
+    block_put(&d->blocks, b);
 }
 
 static struct body *body_new(struct intake_txn *t)
@@ -242,7 +224,7 @@ static struct spool_block *body_block_add(struct intake_txn *t, struct body *b)
 {
     if (b->first && !b->sum && !body_sum_begin(b))
         return NULL;
-    struct spool_block *k = block_new(t->door, b->first ? BLOCK_NEXT : BLOCK_FIRST);
+    struct spool_block *k = block_new(t->door, !b->first);
     if (!k)
         return NULL;
     *(b->last ? &b->last->next : &b->first) = k;
@@ -262,7 +244,7 @@ static int body_copy(struct intake_txn *t, struct slice data)
                 return -SATCHEL_ENOMEM;
         }
         size_t n = last->cap - last->used < data.n ? last->cap - last->used : data.n;
-        memcpy(last->data + last->used, data.p, n);
+        copy_long(last->data + last->used, data.p, n);
         if (b->sum)
             XXH3_64bits_update(b->sum, data.p, n);
         last->used += (uint32_t)n;
@@ -305,6 +287,7 @@ static void append_with_body(struct intake_txn *t, struct spool_append *a, struc
     a->owner = b;
     a->e.body_parts = b->parts;
     a->e.body_parts_n = b->parts_n;
+    a->e.flags |= ENTRY_BORROW;
     a->e.rec.body.n = b->bytes;
     a->e.rec.body_sum = sum;
     intake_post(t->door->s, a);
@@ -553,11 +536,7 @@ static void door_close(struct intake **in)
 {
     struct door *d = (struct door *)*in;
     committer_forget_bell(d->s, &d->bell);
-    while (d->free_blocks) {
-        struct spool_block *next = d->free_blocks->next;
-        free(d->free_blocks);
-        d->free_blocks = next;
-    }
+    block_pool_free(&d->blocks);
     mailbox_destroy(&d->settled);
     free(d);
     *in = NULL;

@@ -16,13 +16,6 @@
 
 #include <pthread.h>
 
-/* Bytes of a message on their way to the log, in blocks from the heap; shared by the appends of one transaction. */
-struct spool_block {
-    struct spool_block *next;
-    uint32_t used, cap;
-    uint8_t data[];
-};
-
 enum append_kind {
     APPEND_RECORD, /* a door's: freed by the indexer after it is applied */
     APPEND_QUEUE,  /* the queue's own entry, borrowed */

@@ -4,7 +4,7 @@
 #include "spool/base/wire.h"
 #include "spool/format/record.h"
 
-enum { LONG_LENGTH = 0xffff };
+enum { LONG_LENGTH = 0xffff, TLV_HEAD = 4 };
 
 void meta_put(struct wire_wr *w, uint16_t tag, struct slice value)
 {
@@ -16,6 +16,14 @@ void meta_put(struct wire_wr *w, uint16_t tag, struct slice value)
         wire_put_u32(w, (uint32_t)value.n);
     }
     wire_put(w, value.p, value.n);
+}
+
+void meta_fill(struct wire_wr *w)
+{
+    static const uint8_t zeros[REC_ALIGN];
+    size_t over = wire_len(w) % REC_ALIGN;
+    if (over)
+        meta_put(w, RT_FILL, slice_of(zeros, (2 * REC_ALIGN - TLV_HEAD - over) % REC_ALIGN));
 }
 
 bool meta_next(struct wire_rd *r, struct meta_tlv *tlv_r)

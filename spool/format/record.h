@@ -22,6 +22,7 @@ enum rec_type {
     REC_DSN = 6,   /* this message (id) is the DSN for that one; meta: RT_ORIGIN */
     REC_TOMBS = 7, /* tombstone intervals of an incarnation (copies) */
     REC_GROUP = 8, /* opens a group; see struct group_head */
+    REC_FILL = 9,  /* zeros, so that the body behind it lies on sectors; the log's own, never reported */
 };
 
 enum {
@@ -86,6 +87,7 @@ enum rec_tag {
     RT_KILLS = 11,      /* u64 position of the record that this DONE kills: the DONE may go once that segment is gone */
     RT_ORIGIN = 12,     /* 24-byte message ID that the DSN is about */
     RT_UPTO = 14, /* u64 position where a moved DONE or ABORT was first: what it says concerns copies below that */
+    RT_FILL = 15, /* zeros: what follows begins at a multiple of 8; see meta_fill */
     RT_DSN = 13,  /* u32 item index or 0xffffffff for the message, then text of ESMTP parameters (RFC 3461), opaque */
 };
 
@@ -97,6 +99,10 @@ struct meta_tlv {
 struct wire_rd;
 struct wire_wr;
 void meta_put(struct wire_wr *w, uint16_t tag, struct slice value);
+/* So that the meta is a multiple of 8 bytes: at most META_FILL_MAX more.  A body of parts can be borrowed then
+ * (seglog.h). */
+#define META_FILL_MAX 11
+void meta_fill(struct wire_wr *w);
 /* false at the end; a malformed TLV sets r->bad and ends. */
 bool meta_next(struct wire_rd *r, struct meta_tlv *tlv_r);
 /* First value of the tag; p is NULL where there is none. */

@@ -2,8 +2,8 @@
  * Implementations: disk_file.c (io_uring, or pwritev2 where that is disabled), tests/sim/simdisk.c (simulated).
  *
  * Thread: one owner thread for submit/poll and everything that changes a file; `read` and `open_read` may be called
- * from any thread.  Errors: negative SATCHEL_E*. Alignment: offset, address and length of a submitted write, and of each
- * of its pieces, are multiples of DISK_ALIGN. */
+ * from any thread.  Errors: negative SATCHEL_E*. Alignment: offset, address and length of a submitted write, and of
+ * each of its pieces, are multiples of DISK_ALIGN. */
 #pragma once
 #include "spool/base/slice.h"
 
@@ -25,9 +25,10 @@ struct disk_io {
     uint64_t off;
     const void *buf; /* borrowed until done; NULL: the bytes lie in pieces */
     size_t n;
-    struct iovec *pieces; /* where buf is NULL: n bytes in all; the list, too, is borrowed, and eaten up as it is written */
-    uint32_t pieces_n;    /* at most DISK_PIECES */
-    bool sync; /* durable when done (write, then fdatasync linked; or RWF_DSYNC) */
+    struct iovec
+        *pieces; /* where buf is NULL: n bytes in all; the list, too, is borrowed, and eaten up as it is written */
+    uint32_t pieces_n; /* at most DISK_PIECES */
+    bool sync;         /* durable when done (write, then fdatasync linked; or RWF_DSYNC) */
     disk_io_done *done;
     void *arg;
     /* implementation's */

@@ -1,7 +1,8 @@
 /* seglog.c - the segment log: opening, taking records into groups, closing groups in time.
  *
- * A record is copied into the open group when it is appended: its place is known then, so its header is final, and the
- * group goes to the disk in one write.  Bodies cost one copy; nothing is allocated.
+ * A record goes into the open group when it is appended: its place is known then, so its header is final, and the group
+ * goes to the disk in one write.  What is short is copied there, long bodies may be borrowed (seggroup.c); nothing is
+ * allocated.
  *
  * Diagnostics: seglog.h. */
 #include "spool/segment/seglog.h"
@@ -208,46 +209,6 @@ void seglog_drop(struct seglog **lp)
 }
 
 /* ---- appending */
-
-static void copy_body(const struct seglog_entry *e, uint8_t *p)
-{
-    if (!e->body_parts) {
-        if (e->rec.body.n)
-            memcpy(p, e->rec.body.p, e->rec.body.n);
-        return;
-    }
-    size_t left = e->rec.body.n;
-    for (uint32_t i = 0; i < e->body_parts_n; i++) {
-        struct slice s = e->body_parts[i];
-        assert(s.n <= left);
-        if (s.n)
-            memcpy(p, s.p, s.n);
-        p += s.n;
-        left -= s.n;
-    }
-    assert(left == 0);
-}
-
-static void group_put(struct step *g, struct seglog_entry *e, uint32_t size)
-{
-    uint8_t *p = g->buf + g->used;
-    size_t head = record_head_size(&e->rec), end = head + e->rec.body.n;
-    e->pos = logpos(g->slot->label.seg, g->from + g->used);
-    e->size = size;
-    e->next = NULL;
-    e->queued_us = g->begun;
-    record_encode_head(&e->rec, e->pos, p);
-    copy_body(e, p + head);
-    memset(p + end, 0, size - end);
-    g->used += size;
-    g->records++;
-    g->ordinary |= !(e->flags & ENTRY_LAZY);
-    if (g->last)
-        g->last->next = e;
-    else
-        g->first = e;
-    g->last = e;
-}
 
 static bool fits(const struct seglog *l, const struct step *g, uint32_t size)
 {

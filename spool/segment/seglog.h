@@ -32,7 +32,13 @@ extern const struct seglog_config seglog_config_default;
 enum {
     ENTRY_RESERVE = 1 << 0, /* may use the reserve: DONE, ABORT, DEFER, moves */
     ENTRY_LAZY = 1 << 1,    /* does not close a group by itself before lazy_us */
+    ENTRY_BORROW = 1 << 2,  /* the disk may write body_parts from where they lie, without a copy: see below */
 };
+
+/* With ENTRY_BORROW, parts behind the first that lie on DISK_ALIGN are written from where they are if together they
+ * have SEGLOG_BORROW_MIN bytes of whole sectors, and if what stands before them in the record is a multiple of
+ * REC_ALIGN (meta_fill).  A REC_FILL record in front of it brings them to a sector of the file.  The rest is copied. */
+#define SEGLOG_BORROW_MIN (32u << 10)
 
 struct seglog_entry;
 typedef void seglog_done(struct seglog_entry *e, int res);

@@ -1,5 +1,5 @@
-/* seglog_int.h - inside of the log, shared by seglog.c (life, records), segstep.c (what is on its way to the disk) and
- * segroom.c (which slot comes next).  Thread: the log's owner. */
+/* seglog_int.h - inside of the log, shared by seglog.c (life, records), seggroup.c (a group's bytes), segstep.c (what
+ * is on its way to the disk) and segroom.c (which slot comes next).  Thread: the log's owner. */
 #pragma once
 #include "spool/segment/segfile.h"
 
@@ -29,6 +29,11 @@ struct step {
     size_t limit;   /* most bytes here: buf and what is left of the segment */
     uint32_t from;  /* offset in the segment */
     uint32_t used;  /* bytes so far, with the head */
+    uint32_t lent;  /* of them, those that lie elsewhere than in buf */
+    uint32_t fills; /* FILL records */
+    size_t stretch; /* bytes of buf that are in pieces already */
+    struct iovec pieces[DISK_PIECES];
+    uint32_t pieces_n;
     uint64_t begun; /* boot clock, us */
     struct seglog_entry *first, *last;
 };
@@ -56,7 +61,7 @@ struct seglog {
     struct step *first, *last; /* on the way, in order */
     uint32_t closed, writing;  /* groups in that list; of them, submitted and not complete */
     bool fenced;
-    int fence_res; /* fenced: of the next group that is refused */
+    int fence_res;            /* fenced: of the next group that is refused */
     uint64_t create_again_us; /* a slot could not be made: not before this time */
     uint64_t creatable;       /* as last asked */
     uint32_t groups_since_ask;
@@ -67,6 +72,11 @@ struct seglog {
     atomic_bool info_fenced;
 };
 
+/* ---- seggroup.c */
+/* The record, size bytes, goes into the open group; the caller knows that it fits. */
+void group_put(struct step *g, struct seglog_entry *e, uint32_t size);
+/* No more goes in: head, padding, and g->io as it is to be written. */
+void group_seal(struct step *g, uint64_t durable_pos);
 /* ---- segstep.c */
 /* Ends the open group and puts it on its way. */
 void step_close_group(struct seglog *l);
@@ -76,7 +86,8 @@ int step_end_segment(struct seglog *l);
 int step_begin_segment(struct seglog *l, struct slot *t);
 /* Submits what may be submitted. */
 void step_pump(struct seglog *l);
-/* Refuses everything: `res` for the first group's entries, EFENCED for the others; each once the disk is done with it. */
+/* Refuses everything: `res` for the first group's entries, EFENCED for the others; each once the disk is done with it.
+ */
 void step_fence(struct seglog *l, int res);
 void step_free_all(struct seglog *l);
 

@@ -34,30 +34,14 @@ static struct step *step_pop(struct seglog *l)
 
 /* ---- making steps */
 
-static void group_seal_head(struct seglog *l, struct step *g)
-{
-    struct group_head h = {.magic = GROUP_MAGIC,
-                           .version = REC_VERSION,
-                           .type = REC_GROUP,
-                           .records = g->records,
-                           .bytes = g->used,
-                           .pos = logpos(g->slot->label.seg, g->from),
-                           .durable_pos = atomic_load_explicit(&l->info_durable, memory_order_relaxed)};
-    h.sum = group_head_sum(&h);
-    memcpy(g->buf, &h, sizeof h);
-}
-
 void step_close_group(struct seglog *l)
 {
     struct step *g = l->open;
-    uint32_t padded = seg_align(g->used);
-    assert(g->records > 0 && padded <= g->limit && g->slot == l->active);
-    group_seal_head(l, g);
-    memset(g->buf + g->used, 0, padded - g->used);
+    assert(g->slot == l->active);
+    group_seal(g, atomic_load_explicit(&l->info_durable, memory_order_relaxed));
     l->open = NULL;
-    l->at += padded;
+    l->at += (uint32_t)g->io.n;
     g->durable_pos = logpos(g->slot->label.seg, l->at);
-    g->io = (struct disk_io){.file = g->slot->file, .off = g->from, .buf = g->buf, .n = padded, .sync = true};
     step_push(l, g);
     l->closed++;
     room_publish_bytes(l);
@@ -125,10 +109,8 @@ int step_begin_segment(struct seglog *l, struct slot *t)
 
 /* ---- completing */
 
-static void entries_done(struct step *g, int res)
+static void entries_done(struct seglog_entry *e, int res)
 {
-    struct seglog_entry *e = g->first;
-    g->first = g->last = NULL;
     while (e) {
         struct seglog_entry *next = e->next; /* done may free it */
         e->done(e, res);
@@ -136,11 +118,15 @@ static void entries_done(struct step *g, int res)
     }
 }
 
-static void group_rest(struct seglog *l, struct step *g)
+/* Its entries are the caller's now: their done may append, and so fill this group again. */
+static struct seglog_entry *group_rest(struct seglog *l, struct step *g)
 {
+    struct seglog_entry *first = g->first;
+    g->first = g->last = NULL;
     g->submitted = g->complete = false;
     g->next = l->free;
     l->free = g;
+    return first;
 }
 
 static void count_group(struct seglog *l, const struct step *g)
@@ -167,10 +153,7 @@ static void settle(struct seglog *l, struct step *s)
     if (s->kind == STEP_GROUP) {
         l->closed--;
         count_group(l, s);
-        struct step done = *s; /* its buffer may be filled again by what done appends */
-        s->first = s->last = NULL;
-        group_rest(l, s);
-        entries_done(&done, 0);
+        entries_done(group_rest(l, s), 0);
         return;
     }
     if (s->kind == STEP_SEAL) {
@@ -191,12 +174,9 @@ static void refuse(struct seglog *l)
             label_free(s);
             continue;
         }
-        struct step refused = *s;
         int res = l->fence_res;
         l->fence_res = -SATCHEL_EFENCED;
-        s->first = s->last = NULL;
-        group_rest(l, s);
-        entries_done(&refused, res);
+        entries_done(group_rest(l, s), res);
     }
 }
 

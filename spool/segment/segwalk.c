@@ -191,8 +191,9 @@ static int walk_range(struct segwalk *w, uint32_t from, uint32_t to, const struc
         /* the gap before it comes first; its callback may move the window, so the record is then read again */
         bool behind_gap = gap < at;
         w->far = w->heads && size >= BODY_FAR;
-        int rc =
-            behind_gap ? report_bad(sink, gap, at) : sink->record(sink->arg, &rec, logpos(w->seg, at), (uint32_t)size);
+        int rc = behind_gap             ? report_bad(sink, gap, at)
+                 : rec.type == REC_FILL ? 0
+                                        : sink->record(sink->arg, &rec, logpos(w->seg, at), (uint32_t)size);
         if (rc)
             return rc;
         at += behind_gap ? 0 : (uint32_t)size;

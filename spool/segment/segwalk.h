@@ -23,7 +23,7 @@ struct segwalk {
 };
 
 struct segwalk_sink {
-    /* Verified, header and body; rec borrows until return. Non-zero ends the walk. */
+    /* Verified, header and body, no REC_FILL; rec borrows until return. Non-zero ends the walk. */
     int (*record)(void *arg, const struct record *rec, uint64_t pos, uint32_t size);
     /* Nothing good in [from, to); may be NULL. */
     int (*bad)(void *arg, uint32_t from, uint32_t to);

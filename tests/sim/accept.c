@@ -15,7 +15,8 @@ struct piece {
     struct work *work;
     struct sim_msg *msg;
     struct slice parts[3];
-    uint8_t *body;
+    uint8_t *memory, *body; /* the body stands in memory where it likes */
+    size_t body_n;
     uint8_t meta[2048];
 };
 
@@ -25,6 +26,15 @@ static struct work_accept *accept_of(struct work *w, const struct sim_msg *m)
         if (w->accepts[i].msg == m)
             return &w->accepts[i];
     return NULL;
+}
+
+/* What was borrowed is gone with done: a disk that still writes it writes rubbish. */
+static void piece_free(struct piece *p)
+{
+    if (p->memory)
+        memset(p->body, 0xdb, p->body_n);
+    free(p->memory);
+    free(p);
 }
 
 static void piece_done(struct seglog_entry *e, int res)
@@ -41,8 +51,7 @@ static void piece_done(struct seglog_entry *e, int res)
         if (a)
             *a = (struct work_accept){0};
     }
-    free(p->body);
-    free(p);
+    piece_free(p);
 }
 
 static struct piece *piece_new(struct work *w, struct sim_msg *m, enum rec_type type)
@@ -57,20 +66,35 @@ static struct piece *piece_new(struct work *w, struct sim_msg *m, enum rec_type 
     return p;
 }
 
+/* Bytes of the first part: a long body's others then lie on sectors, as the intake's blocks do, and may be borrowed. */
+static size_t piece_place(struct piece *p, size_t n)
+{
+    struct rng *rng = p->work->rng;
+    size_t a = rng_below(rng, (n < DISK_ALIGN ? n : DISK_ALIGN) + 1);
+    if (n >= SEGLOG_BORROW_MIN && rng_below(rng, 8))
+        a -= a % REC_ALIGN;
+    p->memory = aligned_alloc(DISK_ALIGN, (n / DISK_ALIGN + 3) * DISK_ALIGN);
+    assert(p->memory);
+    p->body = p->memory + DISK_ALIGN - a;
+    p->body_n = n;
+    return n < SEGLOG_BORROW_MIN ? rng_below(rng, n + 1) : a;
+}
+
 /* The body goes in up to three parts, as it comes from a session's windows. */
 static void piece_body(struct piece *p, uint64_t off, size_t n)
 {
     struct rng *rng = p->work->rng;
-    p->body = malloc(n + 1);
-    assert(p->body);
+    size_t a = piece_place(p, n), b = a + rng_below(rng, n - a + 1);
+    if (n >= SEGLOG_BORROW_MIN && rng_below(rng, 4))
+        b -= (b - a) % DISK_ALIGN;
     sim_body(p->msg, off, p->body, n);
     p->entry.rec.body = slice_of(p->body, n);
     p->entry.rec.body_sum = record_body_sum(p->entry.rec.body);
-    size_t a = rng_below(rng, n + 1), b = a + rng_below(rng, n - a + 1);
+    p->entry.flags |= rng_below(rng, 8) ? ENTRY_BORROW : 0;
     p->parts[0] = slice_of(p->body, a);
     p->parts[1] = slice_of(p->body + a, b - a);
     p->parts[2] = slice_of(p->body + b, n - b);
-    if (rng_below(rng, 2)) {
+    if (n >= SEGLOG_BORROW_MIN || rng_below(rng, 2)) {
         p->entry.body_parts = p->parts;
         p->entry.body_parts_n = 3;
     }
@@ -82,10 +106,8 @@ static int piece_send(struct work *w, struct piece *p)
     uint32_t number = p->msg->number;
     int res = house_append(&w->h, &p->entry);
     trace("accept msg %u: append type %u: %d", number, type, res);
-    if (res != 0) {
-        free(p->body);
-        free(p);
-    }
+    if (res != 0)
+        piece_free(p);
     return res;
 }
 
@@ -106,6 +128,8 @@ static void message_meta(struct piece *p)
         wire_put_u32(&v, m->chunks);
         wire_put_u64(&v, m->body_bytes);
         meta_put(&w, RT_CHUNKS, slice_of(value, sizeof value));
+    } else if (m->body_bytes >= SEGLOG_BORROW_MIN) {
+        meta_fill(&w);
     }
     assert(!w.bad);
     p->entry.rec.meta = slice_of(p->meta, wire_len(&w));
@@ -160,6 +184,8 @@ void work_accept_begin(struct work *w)
     m->chunks = chunked ? 1 + (uint32_t)rng_below(w->rng, 3) : 0;
     m->body_bytes = chunked ? (m->chunks - 1) * CHUNK_BYTES + 1 + rng_below(w->rng, CHUNK_BYTES)
                             : rng_below(w->rng, rng_below(w->rng, 3) ? 900 : 9000);
+    if (!chunked && rng_below(w->rng, 16) == 0)
+        m->body_bytes = SEGLOG_BORROW_MIN + rng_below(w->rng, 60000);
     *a = (struct work_accept){.msg = m, .chunks = m->chunks};
     work_accept_go_on(w);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "tests/sim/lives.h"
+#include "tests/sim/simdisk.h"
 #include "tests/sim/trace.h"
 
 struct options {
@@ -53,6 +54,8 @@ static bool run_one(uint64_t cut, uint64_t seed, bool verbose)
         report(history.why);
     return completed;
 }
+
+enum { MANY = 200 }; /* runs in which each path is taken */
 
 struct tally {
     uint64_t passed, failed;
@@ -127,6 +130,11 @@ int main(int argc, char **argv)
     run_seeds(&o, &t);
     if (o.cuts)
         run_cuts(&o, &t);
+    printf("# %lu writes in several pieces\n", simdisk_pieced);
+    if (t.passed >= MANY && simdisk_pieced == 0) {
+        printf("sim: no body was borrowed\n");
+        t.failed++;
+    }
     printf("%lu passed, %lu failed\n", t.passed, t.failed);
     return t.failed ? 1 : 0;
 }

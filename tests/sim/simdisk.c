@@ -87,8 +87,11 @@ static void io_land(struct simdisk *s, const struct disk_io *io, size_t n)
         file_land(&s->files[io->file], io->off + at, io_sector(io, at), SIMDISK_SECTOR);
 }
 
+uint64_t simdisk_pieced;
+
 static void io_check(const struct disk_io *io)
 {
+    simdisk_pieced += !io->buf && io->pieces_n > 1;
     size_t n = io->buf ? io->n : 0;
     assert(io->off % DISK_ALIGN == 0 && io->n % DISK_ALIGN == 0 && io->n > 0);
     assert(io->buf || io->pieces_n <= DISK_PIECES);

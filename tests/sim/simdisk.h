@@ -29,6 +29,9 @@ struct simdisk_plan {
     uint64_t sync_eio_at;  /* the n-th sync from simdisk_arm fails, and what was dirty is forgotten; 0: never */
 };
 
+/* Writes that came in several pieces, by all disks. */
+extern uint64_t simdisk_pieced;
+
 struct simdisk;
 
 /* keep_seed: latencies, order and what a crash keeps. */

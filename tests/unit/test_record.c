@@ -229,9 +229,29 @@ static void test_msgid_key_sorts_by_counter(void **state)
     assert_true(memcmp(ka, kb, sizeof ka) < 0);
 }
 
+static void test_a_meta_is_filled_to_eight(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < 24; n++) {
+        uint8_t buf[64];
+        struct wire_wr w = wire_wr(buf, sizeof buf);
+        meta_put(&w, RT_DOMAIN, slice_of("a.very.long.name.example", n));
+        size_t before = wire_len(&w);
+        meta_fill(&w);
+        assert_true(!w.bad && wire_len(&w) % 8 == 0 && wire_len(&w) - before <= META_FILL_MAX);
+        struct slice meta = slice_of(buf, wire_len(&w));
+        assert_int_equal(meta_find(meta, RT_DOMAIN).n, n);
+        struct wire_rd r = wire_rd(meta);
+        for (struct meta_tlv t; meta_next(&r, &t);)
+            assert_true(t.tag == RT_DOMAIN || t.tag == RT_FILL);
+        assert_false(r.bad);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_meta_is_filled_to_eight),
         cmocka_unit_test(test_record_comes_back),
         cmocka_unit_test(test_every_bit_flip_is_caught),
         cmocka_unit_test(test_record_is_bound_to_its_place),

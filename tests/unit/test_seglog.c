@@ -595,6 +595,129 @@ static void test_failed_sync_fences(void **state)
     close_log(f);
 }
 
+/* ---- long bodies: the disk takes them from where they are */
+
+enum { BLOCK = 64 << 10, BEFORE = 8168, END = 5000 };
+static const void *pieces_at[DISK_PIECES];
+static size_t pieces_of[DISK_PIECES], pieces_seen;
+
+static void watching_submit(struct disk *d, struct disk_io *io)
+{
+    for (uint32_t i = 0; !io->buf && i < io->pieces_n; i++) {
+        pieces_at[pieces_seen] = io->pieces[i].iov_base;
+        pieces_of[pieces_seen++] = io->pieces[i].iov_len;
+    }
+    real_ops->submit(d, io);
+}
+
+static size_t bytes_taken_from(const uint8_t *p, size_t n)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < pieces_seen; i++)
+        if ((const uint8_t *)pieces_at[i] >= p && (const uint8_t *)pieces_at[i] < p + n)
+            sum += pieces_of[i];
+    return sum;
+}
+
+/* A body as the intake has it: a short block, two long ones on DISK_ALIGN, the last of them not full. */
+struct long_body {
+    uint8_t *memory;
+    struct slice parts[3];
+    size_t n;
+};
+
+static void long_body(struct long_body *b, size_t before)
+{
+    b->n = before + BLOCK + BLOCK - DISK_ALIGN + END;
+    b->memory = aligned_alloc(DISK_ALIGN, 4 * BLOCK);
+    for (size_t i = 0; i < (size_t)4 * BLOCK; i++)
+        b->memory[i] = (uint8_t)(i * 31 >> 3);
+    uint8_t *aligned = b->memory + BLOCK;
+    b->parts[0] = slice_of(aligned - before, before);
+    b->parts[1] = slice_of(aligned, BLOCK);
+    b->parts[2] = slice_of(aligned + BLOCK, b->n - before - BLOCK);
+}
+
+/* Appends it between two short records in one group, and compares what is then on the disk; returns the bytes that
+ * were borrowed. */
+static size_t write_long(struct fixture *f, const struct long_body *b, uint32_t flags, struct slice meta)
+{
+    real_ops = f->disk->ops;
+    struct disk_ops ops = *real_ops;
+    ops.submit = watching_submit;
+    f->disk->ops = &ops;
+    pieces_seen = 0;
+    struct seglog_entry e = {.flags = flags, .done = on_done, .arg = f, .body_parts = b->parts, .body_parts_n = 3};
+    e.rec = (struct record){.type = REC_MSG, .id = {{1}, 2}, .meta = meta, .body.n = b->n};
+    e.rec.body_sum = record_body_sum(slice_of(b->parts[0].p, b->n));
+    assert_int_equal(append(f, 1, 100, 0), 0);
+    assert_int_equal(seglog_append(f->log, &e), 0);
+    assert_int_equal(append(f, 3, 100, 0), 0);
+    settle(f);
+    f->disk->ops = real_ops;
+    struct segread *r;
+    struct record rec;
+    assert_int_equal(segread_open(&r, f->disk), 0);
+    assert_int_equal(segread_record(r, e.pos, e.size, &rec), 0);
+    assert_true(slice_eq(rec.body, slice_of(b->parts[0].p, b->n)));
+    assert_true(slice_eq(rec.meta, meta));
+    segread_close(&r);
+    return bytes_taken_from(b->memory, (size_t)4 * BLOCK);
+}
+
+static void test_a_long_body_is_borrowed(void **state)
+{
+    struct fixture *f = *state;
+    struct long_body b;
+    long_body(&b, BEFORE);
+    open_log(f);
+    size_t lent = write_long(f, &b, ENTRY_BORROW, SLICE_LIT("12345678"));
+    assert_int_equal(lent, 2 * BLOCK - DISK_ALIGN + END / DISK_ALIGN * DISK_ALIGN);
+    crash(f); /* what the scan reports: the three, and no FILL */
+    open_log(f);
+    assert_int_equal(f->seen_n, 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(f->seen[i].counter, i + 1);
+    assert_int_equal(f->stats.torn_bytes + f->stats.damaged_ranges + f->stats.salvaged_records, 0);
+    close_log(f);
+    free(b.memory);
+}
+
+static void test_what_does_not_lie_on_sectors_is_copied(void **state)
+{
+    struct fixture *f = *state;
+    struct long_body b, odd;
+    long_body(&b, BEFORE);
+    long_body(&odd, BEFORE + 1);
+    open_log(f);
+    assert_int_equal(write_long(f, &b, 0, SLICE_LIT("12345678")), 0);
+    assert_int_equal(write_long(f, &b, ENTRY_BORROW, SLICE_LIT("1234567")), 0);
+    assert_int_equal(write_long(f, &odd, ENTRY_BORROW, SLICE_LIT("12345678")), 0);
+    assert_true(write_long(f, &odd, ENTRY_BORROW, SLICE_LIT("1234567")) > 0); /* 8 + 8k again */
+    close_log(f);
+    free(b.memory);
+    free(odd.memory);
+}
+
+/* Each size of what stands before it: the FILL is at least a header, and at most a sector and a header. */
+static void test_a_fill_of_each_size(void **state)
+{
+    struct fixture *f = *state;
+    open_log(f);
+    for (size_t before = 8; before <= DISK_ALIGN + 8; before += 56) {
+        struct long_body b;
+        long_body(&b, before);
+        assert_true(write_long(f, &b, ENTRY_BORROW, SLICE_LIT("")) > BLOCK);
+        free(b.memory);
+        struct seglog_info info;
+        seglog_info(f->log, &info);
+        seglog_roll(f->log);
+        settle(f);
+        assert_int_equal(seglog_free_segment(f->log, info.active_seg), 0);
+    }
+    close_log(f);
+}
+
 /* A disk that takes writes and keeps them until the test ends them. */
 static struct disk_io *held[8];
 static int held_n;
@@ -659,6 +782,9 @@ int main(void)
         T(test_full_disk_keeps_the_reserve),
         T(test_refill_makes_spares),
         T(test_too_big_and_other_versions),
+        T(test_a_long_body_is_borrowed),
+        T(test_what_does_not_lie_on_sectors_is_copied),
+        T(test_a_fill_of_each_size),
         T(test_failed_sync_fences),
         T(test_a_fenced_log_keeps_what_the_disk_still_writes),
     };
