@@ -65,7 +65,8 @@ void spool_observe(struct spool *s, uint64_t arrival_us)
 
 static size_t envelope_meta_cap(const struct envelope *env, struct slice trace)
 {
-    size_t n = env->domain.n + env->sender.n + env->helo.n + env->client.n + trace.n + 6 * TLV_HEAD + 16 + META_FILL_MAX;
+    size_t n =
+        env->domain.n + env->sender.n + env->helo.n + env->client.n + trace.n + 6 * TLV_HEAD + 16 + META_FILL_MAX;
     for (size_t i = 0; i < env->rcpts_n; i++)
         n += env->rcpts[i].n + TLV_HEAD;
     return n;
