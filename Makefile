@@ -136,7 +136,7 @@ test-programs: all unit $(CHECK_PROGRAMS) $(TEST_PROGRAMS)
 	$(Q)$(MAKE) --no-print-directory SAN=tsan $(TSAN_TESTS:%=build-tsan/tests/unit/%)
 
 # Programs with several threads; the others have nothing to race.
-TSAN_TESTS := test_spool test_transport test_relay test_domains test_admin test_mailbox test_storage test_gate test_recipients test_shared \
+TSAN_TESTS := test_spool test_transport test_relay test_domains test_admin test_mailbox test_storage test_copier test_gate test_recipients test_shared \
     test_link test_index test_coord_http test_wire
 
 comma := ,

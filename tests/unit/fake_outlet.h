@@ -73,8 +73,8 @@ static void fake_announce(struct fake_outlet *f, const char *domain)
 }
 
 /* rcpts: up to four, separated by blanks. Returns the message's number. */
-static uint32_t fake_add(struct fake_outlet *f, const char *domain, const char *sender, const char *rcpts,
-                         const char *body, size_t big)
+static inline uint32_t fake_add(struct fake_outlet *f, const char *domain, const char *sender, const char *rcpts,
+                                const char *body, size_t big)
 {
     struct fake_msg *x = calloc(1, sizeof *x);
     char list[256], *save;

@@ -390,7 +390,7 @@ static void fdeliver(uint32_t node, uint64_t n, uint8_t owed, uint64_t dsn)
 }
 
 /* Of a message of two items the first is delivered, the other put off. */
-static void fdeliver_first(uint32_t node, uint64_t n, uint8_t owed)
+static inline void fdeliver_first(uint32_t node, uint64_t n, uint8_t owed)
 {
     struct fnode *f = &net.nodes[node];
     struct fmsg *m = &f->msgs[n];

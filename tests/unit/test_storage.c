@@ -1,170 +1,10 @@
-/* test_storage.c - the storage door on a spool with its threads and a real disk: puts, ends and tombstones by ID, in
- * any order; the tap; and the doors of the intake behind a copier. */
-#include "spool/base/err.h"
-#include "spool/base/wire.h"
-#include "spool/copier.h"
-#include "spool/spool.h"
-#include "spool/storage.h"
-
-#include <fcntl.h>
-#include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static char dir[200];
-static const char *const DOMAIN = "a.test";
-static const struct storage_id B = {"bbbbbbbbbbbbbbb"}, C = {"ccccccccccccccc"};
-static uint8_t OWED[32];
-
-/* ---- a spool with its third door */
-
-struct rig {
-    struct spool *s;
-    struct storage *st;
-    struct outlet *o;
-    uint64_t tomb_min_us;
-    uint32_t segment_bytes;
-    struct storage_state taps[64];
-    size_t taps_n;
-};
-
-static struct rig rig;
-
-static void remove_dir(const char *sub)
-{
-    char cmd[600];
-    snprintf(cmd, sizeof cmd, "rm -rf '%s%s'", dir, sub);
-    assert_int_equal(system(cmd), 0);
-}
-
-static void on_tap(void *arg, const struct storage_state *st)
-{
-    struct rig *r = arg;
-    assert_true(r->taps_n < 64);
-    r->taps[r->taps_n++] = *st;
-}
-
-static void rig_open(void)
-{
-    struct spool_config cfg;
-    char why[512] = "";
-    spool_config_init(&cfg, dir);
-    cfg.log.segment_bytes = rig.segment_bytes;
-    cfg.log.spare_segments = 0;
-    cfg.log.lazy_us = 100; /* nobody here sends more */
-    cfg.log.reserve_segments = 1;
-    cfg.chunk_bytes = 16 << 10;
-    cfg.queue.tomb_min_us = rig.tomb_min_us;
-    cfg.queue.settle_us = 0;
-    if (spool_open(&rig.s, &cfg, why, sizeof why) < 0)
-        fail_msg("%s", why);
-    assert_int_equal(spool_storage(rig.s, &rig.st), 0);
-    assert_int_equal(spool_outlet(rig.s, &rig.o), 0);
-    rig.st->ops->tap(rig.st, on_tap, &rig);
-}
-
-static void rig_close(void)
-{
-    rig.o->ops->close(&rig.o);
-    rig.st->ops->close(&rig.st);
-    spool_close(&rig.s);
-}
-
-static void rig_reopen(bool lose_index)
-{
-    rig_close();
-    if (lose_index)
-        remove_dir("/index");
-    rig_open();
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/satchel-test-storage-%d", getpid());
-    remove_dir("");
-    memcpy(OWED, B.b, 16);
-    memcpy(OWED + 16, C.b, 16);
-    rig = (struct rig){.tomb_min_us = 600000000, .segment_bytes = 256 << 10};
-    rig_open();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_close();
-    remove_dir("");
-    return 0;
-}
-
-static void turn(void)
-{
-    rig.st->ops->poll(rig.st);
-    if (rig.st->ops->sleep(rig.st)) {
-        struct pollfd p = {rig.st->fd, POLLIN, 0};
-        poll(&p, 1, 5);
-    }
-    rig.st->ops->poll(rig.st);
-}
-
-/* ---- requests that are waited for */
-
-struct answer {
-    int n, res;
-};
-
-static void put_done(struct storage_put *p, int res)
-{
-    struct answer *a = p->arg;
-    *a = (struct answer){a->n + 1, res};
-}
+/* test_storage.c - the storage door: puts, ends and tombstones by ID, in any order; damage. */
+#include "tests/unit/storage_rig.h"
 
 static void merge_done(struct storage_merge *m, int res)
 {
     struct answer *a = m->arg;
     *a = (struct answer){a->n + 1, res};
-}
-
-static int answered(struct answer *a)
-{
-    for (int i = 0; i < 2000 && a->n == 0; i++)
-        turn();
-    assert_int_equal(a->n, 1);
-    return a->res;
-}
-
-static struct msgid id_of(uint64_t n)
-{
-    return (struct msgid){.incarnation = "elsewhere", .counter = n};
-}
-
-static struct record msg_record(uint64_t n, uint32_t rcpts, uint32_t chunks, struct slice body, uint8_t meta_r[1024])
-{
-    struct wire_wr w = wire_wr(meta_r, 1024);
-    meta_put(&w, RT_DOMAIN, slice_str(DOMAIN));
-    meta_put(&w, RT_SENDER, SLICE_LIT("sender@example.net"));
-    for (uint32_t i = 0; i < rcpts; i++)
-        meta_put(&w, RT_RCPT, SLICE_LIT("rcpt@a.test"));
-    if (chunks) {
-        uint8_t v[12];
-        struct wire_wr c = wire_wr(v, sizeof v);
-        wire_put_u32(&c, chunks);
-        wire_put_u64(&c, (uint64_t)chunks * 10);
-        meta_put(&w, RT_CHUNKS, slice_of(v, sizeof v));
-    }
-    return (struct record){.type = REC_MSG,
-                           .flags = chunks ? REC_F_CHUNKED : 0,
-                           .id = id_of(n),
-                           .arrival_us = 1000 + n,
-                           .meta = slice_of(meta_r, wire_len(&w)),
-                           .body = body,
-                           .body_sum = record_body_sum(body)};
 }
 
 static struct record chunk_record(uint64_t n, uint32_t index, uint8_t meta_r[1024])
@@ -179,15 +19,6 @@ static struct record chunk_record(uint64_t n, uint32_t index, uint8_t meta_r[102
                            .meta = slice_of(meta_r, wire_len(&w)),
                            .body = body,
                            .body_sum = record_body_sum(body)};
-}
-
-static int put_record(const struct record *rec, uint32_t flags)
-{
-    struct answer a = {0};
-    struct storage_put p = {.rec = *rec, .flags = flags, .done = put_done, .arg = &a};
-    rig.st->ops->put(rig.st, &p);
-    assert_int_equal(a.n, 0); /* never from within */
-    return answered(&a);
 }
 
 static int put_n(uint64_t n, uint32_t rcpts, uint32_t flags)
@@ -227,46 +58,6 @@ static int merge_n(uint64_t n, const char *ends, uint32_t seq)
     for (int i = 0; i < 2000 && res == -SATCHEL_EBUSY; i++)
         res = merge_once(n, ends, seq, slice_of(OWED, sizeof OWED));
     return res;
-}
-
-/* What the index says, once it has caught up with the log: bounded. */
-static bool live(uint64_t n, struct queue_entry *e_r)
-{
-    char domain[256];
-    struct msgid id = id_of(n);
-    return rig.st->ops->find(rig.st, &id, e_r, domain) == 0;
-}
-
-static bool wait_live(uint64_t n, bool want)
-{
-    struct queue_entry e;
-    for (int i = 0; i < 2000 && live(n, &e) != want; i++)
-        turn();
-    return live(n, &e) == want;
-}
-
-static bool tomb(uint64_t n, struct storage_state *st_r)
-{
-    struct msgid id = id_of(n);
-    return rig.st->ops->tomb(rig.st, &id, st_r) == 0;
-}
-
-static struct storage_stat stat_now(void)
-{
-    struct storage_stat st;
-    rig.st->ops->stat(rig.st, &st);
-    return st;
-}
-
-static void wait_tombs(uint64_t tombs, uint64_t owed)
-{
-    struct storage_stat st = stat_now();
-    for (int i = 0; i < 2000 && (st.tombs != tombs || st.tombs_owed != owed); i++) {
-        turn();
-        st = stat_now();
-    }
-    assert_int_equal(st.tombs, tombs);
-    assert_int_equal(st.tombs_owed, owed);
 }
 
 static bool count_one(void *arg, const struct storage_state *st)
@@ -650,71 +441,6 @@ static void a_forgotten_copy_may_come_back(void **state)
     }
 }
 
-/* ---- the tap, with a copier that only knows who holds what */
-
-static size_t two_holders(struct copier *c, struct slice domain, uint8_t *uuids_r, size_t cap)
-{
-    (void)c, (void)domain;
-    struct storage_id self;
-    spool_storage_id(rig.s, &self);
-    assert_true(cap >= 32);
-    memcpy(uuids_r, self.b, 16);
-    memcpy(uuids_r + 16, B.b, 16);
-    return 32;
-}
-
-static void finish(const struct msgid *id, enum item_end first, enum item_end second, const struct outlet_dsn *dsn)
-{
-    struct outlet_msg *m;
-    struct item_result r[2] = {{.item = 0, .end = first}, {.item = 1, .end = second}};
-    for (int i = 0; i < 2; i++)
-        status_set(&r[i].status, 250, 2, 0, 0, "said so");
-    assert_int_equal(rig.o->ops->claim_id(rig.o, id, &m), 0);
-    assert_int_equal(rig.o->ops->finish(rig.o, m, r, 2, 5000, false, dsn), 0);
-}
-
-static void the_tap_tells_each_change_once(void **state)
-{
-    (void)state;
-    const struct copier_ops ops = {.holders = two_holders};
-    struct copier copier = {&ops};
-    uint8_t meta[1024];
-    struct msgid id = id_of(1);
-    struct storage_state st;
-    const struct slice to = SLICE_LIT("sender@example.net");
-    const struct outlet_dsn dsn = {.env = {.domain = SLICE_LIT("b.test"), .rcpts = &to, .rcpts_n = 1},
-                                   .content = SLICE_LIT("it did not work\r\n")};
-    spool_set_copier(rig.s, &copier);
-    struct record rec = msg_record(1, 2, 0, SLICE_LIT("x"), meta);
-    rec.copyset = slice_of(OWED, sizeof OWED); /* B, C */
-    assert_int_equal(put_record(&rec, 0), 0);
-    assert_true(wait_live(1, true));
-    finish(&id, ITEM_LIVE, ITEM_DELIVERED, NULL);
-    for (int i = 0; i < 2000 && rig.taps_n < 1; i++)
-        turn();
-    assert_int_equal(rig.taps_n, 1);
-    assert_int_equal(rig.taps[0].state.live, 1);
-    assert_int_equal(rig.taps[0].state.due_us, 5000);
-    assert_int_equal(rig.taps[0].dsn.counter, 0);
-    finish(&id, ITEM_BOUNCED, ITEM_DELIVERED, &dsn);
-    for (int i = 0; i < 2000 && rig.taps_n < 2; i++)
-        turn();
-    assert_int_equal(rig.taps_n, 2);
-    assert_int_equal(rig.taps[1].state.live, 0);
-    assert_int_equal(rig.taps[1].owed.n, 32);
-    assert_true(rig.taps[1].dsn.counter != 0);
-    assert_int_equal(rig.taps[1].arrival_us, 1001);
-    assert_true(tomb(1, &st));
-    assert_true(slice_eq(st.owed, slice_of(OWED, sizeof OWED)));
-    struct queue_entry e;
-    char domain[256];
-    assert_int_equal(rig.st->ops->find(rig.st, &rig.taps[1].dsn, &e, domain), 0);
-    assert_string_equal(domain, "b.test");
-    rig_reopen(true);
-    wait_tombs(1, 1);
-    assert_int_equal(rig.taps_n, 2); /* a replay is no news */
-}
-
 /* ---- damage */
 
 static void flip(uint64_t pos, uint32_t at)
@@ -787,178 +513,10 @@ static void a_damaged_one_can_be_deleted(void **state)
     check_digest();
 }
 
-/* ---- the intake behind a copier */
-
-struct desk {
-    struct copier copier;
-    struct mailbox box;
-    struct copy_request *held[16];
-    size_t held_n, rings;
-    int admit;
-};
-
-static int desk_admit(struct copier *c, uint64_t size_hint)
-{
-    (void)size_hint;
-    return ((struct desk *)c)->admit;
-}
-
-static void desk_post(struct copier *c, struct copy_request *r)
-{
-    struct desk *d = (struct desk *)c;
-    assert_true(d->held_n < 16);
-    assert_true(slice_eq(r->domain, SLICE_LIT("a.test")) || slice_eq(r->domain, SLICE_LIT("b.test")));
-    assert_int_equal(r->rec.copyset.n, 0);
-    d->held[d->held_n++] = r;
-}
-
-static void desk_ring(struct copier *c)
-{
-    ((struct desk *)c)->rings++;
-}
-
-static const struct copier_ops desk_ops = {desk_admit, desk_post, desk_ring, two_holders};
-
-/* Hands requests [0, n) to this storage with put, as the cluster would, or settles them with an error. */
-static void desk_settle(struct desk *d, int res)
-{
-    for (size_t i = 0; i < d->held_n; i++) {
-        struct copy_request *r = d->held[i];
-        int rc = res;
-        if (res == 0) {
-            struct answer a = {0};
-            struct storage_put p = {.rec = r->rec,
-                                    .body_parts = r->body_parts,
-                                    .body_parts_n = r->body_parts_n,
-                                    .done = put_done,
-                                    .arg = &a};
-            rig.st->ops->put(rig.st, &p);
-            rc = answered(&a);
-        }
-        r->settled(r, rc);
-    }
-    d->held_n = 0;
-    spool_doors_ring(rig.s);
-}
-
-static void committed(void *arg, int res, const struct msgid *ids, size_t n)
-{
-    (void)ids, (void)n;
-    struct answer *a = arg;
-    *a = (struct answer){a->n + 1, res};
-}
-
-static void room(void *arg)
-{
-    ++*(int *)arg;
-}
-
-static struct intake_txn *begin(struct intake *in, size_t domains)
-{
-    static const struct slice rcpt = SLICE_LIT("x@a.test");
-    const struct envelope envs[2] = {{.domain = SLICE_LIT("a.test"), .rcpts = &rcpt, .rcpts_n = 1},
-                                     {.domain = SLICE_LIT("b.test"), .rcpts = &rcpt, .rcpts_n = 1}};
-    struct intake_txn *t;
-    assert_int_equal(in->ops->begin(in, envs, domains, NULL, NULL, &t), 0);
-    return t;
-}
-
-static void the_intake_hands_over_to_the_copier(void **state)
-{
-    (void)state;
-    struct desk d = {.copier = {&desk_ops}};
-    struct intake *in;
-    struct answer a = {0};
-    static uint8_t body[40000];
-    int rooms = 0;
-    spool_set_copier(rig.s, &d.copier);
-    assert_int_equal(spool_intake(rig.s, &in), 0);
-    struct intake_txn *t = begin(in, 2);
-    assert_int_equal(in->ops->append(t, slice_of(body, 10), room, &rooms), 0);
-    assert_int_equal(in->ops->commit(t, committed, &a), 0);
-    in->ops->poll(in);
-    assert_int_equal(d.held_n, 2);
-    assert_int_equal(d.rings, 1);
-    assert_true(d.held[0]->rec.arrival_us && d.held[1]->rec.arrival_us > d.held[0]->rec.arrival_us);
-    assert_true(in->ops->sleep(in));
-    desk_settle(&d, 0);
-    struct pollfd p = {in->fd, POLLIN, 0};
-    assert_int_equal(poll(&p, 1, 0), 1); /* the door was woken */
-    in->ops->poll(in);
-    assert_int_equal(a.n, 1);
-    assert_int_equal(a.res, 0);
-
-    /* a long body: chunks first, then the message */
-    a = (struct answer){0};
-    t = begin(in, 1);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(in->ops->append(t, slice_of(body, 10000), room, &rooms), 0);
-    assert_int_equal(in->ops->commit(t, committed, &a), 0);
-    assert_int_equal(d.held_n, 3);
-    assert_int_equal(d.held[0]->rec.type, REC_CHUNK);
-    assert_int_equal(d.held[2]->rec.type, REC_MSG);
-    desk_settle(&d, 0);
-    in->ops->poll(in);
-    assert_int_equal(a.res, 0);
-
-    /* too late: the error has a name of its own, and what was stored is to be forgotten */
-    a = (struct answer){0};
-    t = begin(in, 1);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(in->ops->append(t, slice_of(body, 10000), room, &rooms), 0);
-    assert_int_equal(in->ops->commit(t, committed, &a), 0);
-    desk_settle(&d, -SATCHEL_EAGAIN);
-    in->ops->poll(in);
-    assert_int_equal(a.res, -SATCHEL_ECOPIES);
-    assert_int_equal(d.held_n, 1);
-    assert_int_equal(d.held[0]->rec.type, REC_ABORT);
-    assert_int_equal(d.held[0]->rec.arrival_us, 0);
-    desk_settle(&d, 0);
-
-    /* a chunk that is too late fails the body, and does not make it wait */
-    t = begin(in, 1);
-    assert_int_equal(in->ops->append(t, slice_of(body, 16000), room, &rooms), 0);
-    assert_int_equal(in->ops->append(t, slice_of(body, 16000), room, &rooms), 0);
-    assert_int_equal(in->ops->append(t, slice_of(body, 16000), room, &rooms), 0);
-    assert_int_equal(in->ops->append(t, slice_of(body, 16000), room, &rooms), -SATCHEL_EAGAIN);
-    desk_settle(&d, -SATCHEL_EAGAIN);
-    in->ops->poll(in);
-    assert_int_equal(rooms, 1);
-    assert_int_equal(in->ops->append(t, slice_of(body, 10), room, &rooms), -SATCHEL_ECOPIES);
-    in->ops->abort(t);
-    in->ops->poll(in);
-    desk_settle(&d, 0);
-
-    d.admit = -SATCHEL_EAGAIN;
-    assert_int_equal(in->ops->admit(in, 0), -SATCHEL_EAGAIN);
-    in->ops->close(&in);
-    assert_int_equal(stat_now().messages, 3);
-}
-
-static void observed_arrivals_are_behind(void **state)
-{
-    (void)state;
-    struct desk d = {.copier = {&desk_ops}};
-    struct intake *in;
-    struct answer a = {0};
-    uint64_t far = clock_wall_us(clock_system()) + 3600000000ull;
-    spool_set_copier(rig.s, &d.copier);
-    assert_int_equal(spool_intake(rig.s, &in), 0);
-    rig.st->ops->observe(rig.st, far);
-    rig.st->ops->observe(rig.st, 5);
-    struct intake_txn *t = begin(in, 1);
-    assert_int_equal(in->ops->commit(t, committed, &a), 0);
-    assert_int_equal(d.held[0]->rec.arrival_us, far + 1);
-    desk_settle(&d, -SATCHEL_EFULL);
-    in->ops->poll(in);
-    assert_int_equal(a.res, -SATCHEL_EFULL);
-    in->ops->close(&in);
-}
-
 int main(void)
 {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(a_put_is_stored_once),
         T(duplicates_in_flight),
         T(a_message_with_chunks_is_whole_or_refused),
@@ -971,12 +529,8 @@ int main(void)
         T(tombstones_expire_in_the_end),
         T(an_end_withdraws_the_claim),
         T(a_forgotten_copy_may_come_back),
-        T(the_tap_tells_each_change_once),
         T(a_repair_takes_the_place_of_damage),
         T(a_damaged_one_can_be_deleted),
-        T(the_intake_hands_over_to_the_copier),
-        T(observed_arrivals_are_behind),
-#undef T
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
