@@ -2,6 +2,7 @@
 #include "cluster/link/frame.h"
 
 #include "cluster/link/peers.h"
+#include "spool/base/copy.h"
 #include "spool/base/err.h"
 
 #include <stdlib.h>
@@ -83,7 +84,7 @@ static int frame_split_take(struct frame_split *s, struct slice *in, size_t n)
         return rc;
     if (s->part_n < n && in->n > 0) {
         size_t more = n - s->part_n < in->n ? n - s->part_n : in->n;
-        memcpy(s->part + s->part_n, in->p, more);
+        copy_long(s->part + s->part_n, in->p, more);
         s->part_n += more;
         *in = slice_of(in->p + more, in->n - more);
     }

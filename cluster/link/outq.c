@@ -1,6 +1,7 @@
 /* outq.c - see outq.h. */
 #include "cluster/link/outq.h"
 
+#include "spool/base/copy.h"
 #include "spool/base/err.h"
 
 #include <assert.h>
@@ -43,12 +44,12 @@ struct slice outq_gather(const struct outq *q, uint8_t *scratch, size_t cap)
     size_t left = first->n - q->gone;
     if (left >= cap || q->n == 1)
         return slice_of(first->data + q->gone, left < cap ? left : cap);
-    memcpy(scratch, first->data + q->gone, left);
+    copy_long(scratch, first->data + q->gone, left);
     size_t n = left;
     for (uint32_t i = 1; i < q->n && n < cap; i++) {
         const struct fbuf *f = outq_at(q, i);
         size_t take = f->n < cap - n ? f->n : cap - n;
-        memcpy(scratch + n, f->data, take);
+        copy_long(scratch + n, f->data, take);
         n += take;
     }
     return slice_of(scratch, n);

@@ -2,6 +2,7 @@
  * A reader or writer that ran past its end sets `bad`, yields zeros or drops bytes from then on, and is checked once at
  * the end: parsers need no ladder of ifs.  Nothing is allocated; slices returned borrow from the input. */
 #pragma once
+#include "spool/base/copy.h"
 #include "spool/base/slice.h"
 
 struct wire_rd {
@@ -52,7 +53,7 @@ static inline void wire_put(struct wire_wr *w, const void *p, size_t n)
         return;
     }
     if (n)
-        memcpy(w->p, p, n);
+        copy_long(w->p, p, n);
     w->p += n;
 }
 
