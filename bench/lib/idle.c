@@ -6,6 +6,7 @@
 #define EVENTS      256
 #define AT_ONCE     64     /* connections under way at a time: a listener's backlog is finite */
 #define NOOPS       50     /* and NOOPs: with 100 connections, too, nobody has its next turn at once */
+#define STRIDE      7919   /* a prime: all have their turn, but no neighbours in memory one after the other */
 #define PATIENCE_US 100000 /* with one that does not end */
 
 enum idler_state { IDLER_NEW, IDLER_GREETED, IDLER_STANDS, IDLER_ASKED, IDLER_GONE };
@@ -18,7 +19,8 @@ struct idler {
 struct idle {
     struct wire *wire;
     struct idler *all;
-    unsigned n, begun, next; /* next: whose turn to say NOOP it is */
+    unsigned n, begun;
+    unsigned next, stride; /* whose turn to say NOOP it is; how far from one to the next */
     struct idle_counts is;
 };
 
@@ -94,6 +96,7 @@ struct idle *idle_open(struct wire *wire, unsigned n)
         err(1, "idle");
     d->wire = wire;
     d->n = n;
+    d->stride = n % STRIDE ? STRIDE : 1;
     return d;
 }
 
@@ -109,7 +112,7 @@ static void ask_some(struct idle *d)
 {
     for (unsigned tried = 0; d->is.asked < NOOPS && tried < d->n; tried++) {
         struct idler *i = &d->all[d->next];
-        d->next = d->next + 1 < d->n ? d->next + 1 : 0;
+        d->next = (d->next + d->stride) % d->n;
         if (i->state != IDLER_STANDS)
             continue;
         i->state = IDLER_ASKED;
