@@ -25,10 +25,9 @@ struct disk_io {
     uint64_t off;
     const void *buf; /* borrowed until done; NULL: the bytes lie in pieces */
     size_t n;
-    struct iovec
-        *pieces; /* where buf is NULL: n bytes in all; the list, too, is borrowed, and eaten up as it is written */
-    uint32_t pieces_n; /* at most DISK_PIECES */
-    bool sync;         /* durable when done (write, then fdatasync linked; or RWF_DSYNC) */
+    struct iovec *pieces; /* buf is NULL: n bytes in all; the list is borrowed too, and eaten up */
+    uint32_t pieces_n;    /* at most DISK_PIECES */
+    bool sync;            /* durable when done (write, then fdatasync linked; or RWF_DSYNC) */
     disk_io_done *done;
     void *arg;
     /* implementation's */

@@ -1,9 +1,7 @@
 /* seggroup.c - what a group consists of: records, copied one behind the other, and the long bodies it borrows.
  *
- *   group       | head | record | FILL | record: head, meta, first part | body's blocks      | its end | record | zeros
- * | in memory   | buf ------------------------------------------------> | the caller's own   | buf
- * ---------------------->| boundaries  4 KiB                                                 4 KiB                4 KiB
- * 4 KiB
+ *   on disk     head | records | FILL | record: head, first part | blocks of its body | its end | records | zeros
+ *   in memory   buf .......................................... | the caller's own   | buf ........................
  *
  * What is borrowed begins and ends on a sector of the file as in memory, so that the group goes to the disk in one
  * write of several pieces, around the page cache. */
