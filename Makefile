@@ -4,6 +4,7 @@
 #   V=1                        shows the commands
 
 SAN ?=
+comma := ,
 BUILD := build$(if $(SAN),-$(SAN))
 Q := $(if $(V),,@)
 CC := gcc
@@ -15,8 +16,12 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes 
 OPT := $(if $(SAN),-O1 -g1,-O2 -g) -fno-omit-frame-pointer
 SANFLAGS := $(if $(filter asan,$(SAN)),-fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all) \
             $(if $(filter tsan,$(SAN)),-fsanitize=thread)
+# GCC clears and copies some hundred bytes by `rep stos` and `rep movs`, microcode that waits for all that is under way
+# in the processor: a frame of a connection whose memory is not there yet cost 50 to 100 ns more.
+MEMOPS := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),$(foreach op,memset memcpy,\
+            -m$(op)-strategy=unrolled_loop:256:noalign$(comma)libcall:-1:noalign))
 HARDEN := $(if $(SAN),,-D_FORTIFY_SOURCE=2 -fstack-protector-strong)
-CFLAGS := -std=gnu11 -D_GNU_SOURCE -I. -pthread $(WARN) $(OPT) $(SANFLAGS) $(HARDEN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+CFLAGS := -std=gnu11 -D_GNU_SOURCE -I. -pthread $(WARN) $(OPT) $(MEMOPS) $(SANFLAGS) $(HARDEN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDFLAGS := -pthread $(SANFLAGS) $(if $(SAN),-fuse-ld=gold) -Wl,-z,relro,-z,now
 LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lrocksdb
 # What builds for the user takes all processors, unless make was told how many.
