@@ -227,6 +227,8 @@ static size_t user_write(struct wire *w, struct wire_conn *c, const struct iovec
         sum += took;
         c->blocked = took < v[i].iov_len;
     }
+    if (c->blocked)
+        tcp_want_acked(c->tc);
     if (c->blocked && tcp_unacked(c->tc) == 0)
         errx(1, "too little memory for what is to be sent");
     return sum;

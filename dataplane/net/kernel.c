@@ -105,10 +105,11 @@ static void kernel_turn_away(int fd)
 
 static struct kconn *kernel_conn_new(struct kernel *k, int fd)
 {
-    struct kconn *c = calloc(1, sizeof *c);
+    struct kconn *c = calloc(1, KCONN_BYTES + k->app.session_bytes);
     if (!c)
         return NULL;
     c->c.t = &k->t;
+    c->c.session = k->app.session_bytes ? (char *)c + KCONN_BYTES : NULL;
     c->fd = fd;
     c->next = k->conns;
     if (c->next)

@@ -74,6 +74,7 @@ struct kconn {
     bool tx_full;       /* epoll: the socket takes no more for now */
 };
 static_assert(sizeof(struct kconn) <= 256, "an idle connection must stay small");
+#define KCONN_BYTES ((sizeof(struct kconn) + 15) & ~(size_t)15) /* the session's memory follows */
 
 struct kernel;
 

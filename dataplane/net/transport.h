@@ -39,7 +39,14 @@ enum conn_end {
     CONN_END_SHUTDOWN /* the transport stopped */
 };
 
+#define TRANSPORT_AHEAD_BYTES 128u
+
 struct transport_app {
+    /* Of memory for a session.  The transport lays it beside what it keeps of the connection itself: c->session says
+     * where when accept is called, zeroed, 16-byte aligned (user.h: on a cache line), and it stays the app's until
+     * closed has returned.  Its first TRANSPORT_AHEAD_BYTES are what should be looked at for each few bytes that come:
+     * they are fetched ahead.  0: the app has its own; c->session is NULL then. */
+    size_t session_bytes;
     /* A connection: returns the session that the other callbacks get, or NULL to close it at once without a word. peer
      * and local are valid during the call. */
     void *(*accept)(void *app, struct conn *c, const struct sockaddr_storage *peer,

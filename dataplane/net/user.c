@@ -3,6 +3,7 @@
 
 #include "spool/base/cycles.h"
 #include "spool/base/err.h"
+#include "spool/base/fetch.h"
 #include "spool/base/log.h"
 
 #include <poll.h>
@@ -83,31 +84,13 @@ static void user_work(struct user *u)
 
 /* ---- a turn */
 
-/* A session lies elsewhere, and with many of them in no cache.  An acknowledgement alone is seldom its matter. */
-static void session_fetch(const struct uconn *c, uint32_t events)
-{
-    const uint8_t *session = events == TCP_EV_ACKED ? NULL : c->c.session;
-    for (uint32_t at = 0; session && at < USER_SESSION_BYTES; at += 64)
-        __builtin_prefetch(session + at);
-}
-
-static uint32_t user_some_events(struct user *u)
-{
-    struct tcp_conn *tc[USER_EVENTS_N];
-    uint32_t events[USER_EVENTS_N], n = 0;
-    for (; n < USER_EVENTS_N && (tc[n] = tcp_event(u->tcp, &events[n])) != NULL; n++)
-        session_fetch(uconn_of(u, tc[n]), events[n]);
-    for (uint32_t i = 0; i < n; i++)
-        uconn_event(u, tc[i], events[i]);
-    return n;
-}
-
 static uint32_t user_events(struct user *u)
 {
-    uint32_t n, sum = 0;
-    while ((n = user_some_events(u)) > 0)
-        sum += n;
-    return sum;
+    struct tcp_conn *tc;
+    uint32_t events, n = 0;
+    for (; (tc = tcp_event(u->tcp, &events)) != NULL; n++)
+        uconn_event(u, tc, events);
+    return n;
 }
 
 static uint32_t user_input(struct user *u)
@@ -322,9 +305,9 @@ static const struct transport_ops user_ops = {
 
 /* ---- making */
 
-static uint32_t rounded16(size_t n)
+static uint32_t rounded(size_t n, size_t to)
 {
-    return (uint32_t)((n + 15) & ~(size_t)15);
+    return (uint32_t)((n + to - 1) / to * to);
 }
 
 /* What the port and the size of our own part decide. */
@@ -341,9 +324,13 @@ static void user_stack_config(struct user *u)
     s->ip.tx_tcp_sum = info.tx_tcp_sum;
     s->ip.tx_vlan = info.tx_vlan;
     s->ip.quiet = u->q->index > 0;
-    u->conn_at = rounded16(tcp_conn_bytes());
+    u->conn_at = rounded(tcp_conn_bytes(), 16);
     u->orphans_max = u->cfg.max_conns / 16 + ORPHANS_MIN;
-    s->tcp.conn_bytes = u->conn_at + rounded16(sizeof(struct uconn));
+    u->session_at = rounded(u->conn_at + sizeof(struct uconn), CACHE_LINE);
+    s->tcp.conn_bytes = rounded(u->session_at + u->app.session_bytes, CACHE_LINE);
+    s->tcp.ahead_bytes = u->session_at + TRANSPORT_AHEAD_BYTES;
+    if (s->tcp.ahead_bytes > s->tcp.conn_bytes)
+        s->tcp.ahead_bytes = s->tcp.conn_bytes;
     s->tcp.conns_max = u->cfg.max_conns + 2 * u->orphans_max;
 }
 

@@ -176,6 +176,7 @@ static void uconn_session(struct uconn *c)
     addr = ip_addr_at(stack_ip(u->stack), at);
     stack_sockaddr(&addr, port, &local);
     uconn_enter(c, UCONN_OPEN);
+    c->c.session = u->app.session_bytes ? (char *)tc + u->session_at : NULL;
     c->c.session = u->app.accept(u->app.app, &c->c, &peer, &local);
     if (!c->c.session)
         uconn_finish(c, CONN_END_LOCAL);
@@ -277,6 +278,13 @@ static size_t uconn_send_max(const struct user *u)
     return tight ? TRANSPORT_SENDQ_TIGHT : TRANSPORT_SENDQ_MAX;
 }
 
+/* Nobody else is told of acknowledgements. */
+static void uconn_want_acked(struct uconn *c)
+{
+    if (c->over || c->choked)
+        tcp_want_acked(uconn_tcp(c));
+}
+
 static void uconn_acked(struct uconn *c)
 {
     uconn_push(c);
@@ -288,6 +296,7 @@ static void uconn_acked(struct uconn *c)
         c->choked = false;
         user_work_add(c, UWORK_OFFER);
     }
+    uconn_want_acked(c);
 }
 
 static void uconn_input(struct uconn *c, uint32_t events)
@@ -378,6 +387,7 @@ void uconn_push(struct uconn *c)
         struct slice s = sendq_front(&c->over->q);
         size_t n = s.n ? tcp_write(u->tcp, uconn_tcp(c), s) : 0;
         sendq_take(&c->over->q, &u->sendpool, n);
+        uconn_want_acked(c);
         if (n < s.n) {
             uconn_thirsty(c);
             return;
@@ -419,6 +429,7 @@ void uconn_send(struct conn *conn, struct slice data)
     }
     if (uconn_unsent(c) > uconn_send_max(u))
         c->choked = true;
+    uconn_want_acked(c);
 }
 
 void uconn_resume(struct conn *conn)

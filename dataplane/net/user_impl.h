@@ -3,8 +3,9 @@
  * user.c is the loop, user_conn.c what a connection may do in which state, user_evict.c who must go when memory runs
  * short, user_call.c what other threads ask for.
  *
- * A connection's object is TCP's, with a struct uconn behind it (tcp_config.conn_bytes): no allocation and no lookup
- * leads from one to the other.  Nothing is given back to TCP outside the work list, so that events and callbacks may
+ * A connection's object is TCP's, with a struct uconn and the app's session behind it (tcp_config.conn_bytes): no
+ * allocation and no lookup leads from one to the other, and with a million of them all that a packet needs is on one
+ * page.  Nothing is given back to TCP outside the work list, so that events and callbacks may
  * hold a connection until the turn's work. */
 #pragma once
 #include "dataplane/net/sendq.h"
@@ -14,6 +15,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 
 #define USER_WATCH_MAX     8u
 #define USER_FLUSH_US      30000000u /* closing: the peer must take something in this time */
@@ -25,8 +27,6 @@
 #define USER_EVICT_N       16u       /* at a time */
 #define USER_EVICT_US      10000u    /* not again before */
 #define USER_EVICT_NONE_US 1000000u  /* likewise, where nobody was found */
-#define USER_EVENTS_N      32u       /* connections looked at ahead */
-#define USER_SESSION_BYTES 256u      /* of the app's session, fetched ahead */
 #define USER_SCAN_N        64u       /* thirsty connections tried a turn */
 #define USER_TAR_PART      8u        /* of max_conns may stick in the tar: one in so many */
 
@@ -87,7 +87,7 @@ struct user {
     struct tcp *tcp;
     void *mem;
     size_t mem_bytes;
-    uint32_t conn_at; /* of struct uconn behind struct tcp_conn */
+    uint32_t conn_at, session_at; /* of struct uconn, and of the app's session, behind struct tcp_conn */
     uint64_t now_us;
     struct sendpool sendpool;
     struct uconn *work_head, *work_tail;

@@ -12,24 +12,15 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define SLAB_BYTES    ((size_t)2 << 20) /* a huge page */
-#define SLAB_SESSIONS ((SLAB_BYTES - sizeof(struct slab)) / sizeof(struct client))
-
-/* With many of them none is in a cache when its packet comes: it is as few lines as can be, and its page, too, is one
- * of few. */
+/* Beside its connection; what a command looks at comes first. */
 struct client {
-    _Alignas(64) struct smtp_session s; /* first: a session is its client */
     struct smtp_worker *w;
     struct conn *c;
-    struct client *next, **at; /* among the open ones; or the free ones (next only) */
-    size_t arena_bytes;        /* of its transaction, as counted in w */
+    size_t arena_bytes; /* of its transaction, as counted in w */
+    struct smtp_session s;
+    struct client *next, **at; /* among the open ones */
 };
-
-struct slab {
-    struct slab *next;
-    uint32_t used; /* of its clients, those taken at least once */
-    struct client clients[];
-};
+static_assert(offsetof(struct client, s.txn) < TRANSPORT_AHEAD_BYTES, "a command needs what was fetched");
 
 struct smtp_worker {
     struct smtp_site site;
@@ -40,8 +31,7 @@ struct smtp_worker {
     uint64_t snapshot_version;
     const struct recipients_snapshot *lists;
     uint64_t lists_version;
-    struct slab *slabs;
-    struct client *free, *open;
+    struct client *open;
     atomic_uint sessions;
     uint64_t arena_bytes;
     bool slept; /* the clock was not looked at since */
@@ -78,37 +68,11 @@ static void worker_woke(struct smtp_worker *w)
         worker_now(w);
 }
 
-/* ---- the pool */
+/* ---- the open ones */
 
-static bool pool_grow(struct smtp_worker *w)
+static struct client *client_open(struct smtp_worker *w, struct conn *c)
 {
-    struct slab *slab = aligned_alloc(SLAB_BYTES, SLAB_BYTES);
-    if (!slab)
-        return false;
-    (void)madvise(slab, SLAB_BYTES, MADV_HUGEPAGE);
-    slab->next = w->slabs;
-    slab->used = 0;
-    w->slabs = slab;
-    return true;
-}
-
-static struct client *pool_any(struct smtp_worker *w)
-{
-    struct client *cl = w->free;
-    if (cl) {
-        w->free = cl->next;
-        return cl;
-    }
-    if ((!w->slabs || w->slabs->used == SLAB_SESSIONS) && !pool_grow(w))
-        return NULL;
-    return &w->slabs->clients[w->slabs->used++];
-}
-
-static struct client *pool_take(struct smtp_worker *w, struct conn *c)
-{
-    struct client *cl = pool_any(w);
-    if (!cl)
-        return NULL;
+    struct client *cl = c->session;
     cl->w = w;
     cl->c = c;
     cl->arena_bytes = 0;
@@ -122,14 +86,12 @@ static struct client *pool_take(struct smtp_worker *w, struct conn *c)
     return cl;
 }
 
-static void pool_give(struct client *cl)
+static void client_closed(struct client *cl)
 {
     struct smtp_worker *w = cl->w;
     *cl->at = cl->next;
     if (cl->next)
         cl->next->at = cl->at;
-    cl->next = w->free;
-    w->free = cl;
     atomic_fetch_sub(&w->sessions, 1);
     metric_set(M_SMTP_SESSIONS, atomic_fetch_sub(&sessions_of_all, 1) - 1);
 }
@@ -298,9 +260,7 @@ static void *on_accept(void *app, struct conn *c, const struct sockaddr_storage 
     (void)local;
     worker_woke(w);
     metric_add(M_SMTP_CONNECTIONS, 1);
-    struct client *cl = pool_take(w, c);
-    if (!cl)
-        return NULL;
+    struct client *cl = client_open(w, c);
     smtp_session_open(&cl->s, &w->site, &client_out, cl, peer_text(peer, text));
     if (!turned_away(w, cl)) {
         smtp_session_greet(&cl->s);
@@ -349,7 +309,7 @@ static void on_closed(void *session, enum conn_end how)
     log_debug("smtp.closed", "client=%s by=%s messages=%u", cl->s.client, why[how], cl->s.messages);
     smtp_session_close(&cl->s);
     client_account(cl);
-    pool_give(cl);
+    client_closed(cl);
     if (w->draining && !w->open) /* here too: after the last one no turn need ever come */
         w->transport->ops->stop(w->transport);
 }
@@ -451,7 +411,8 @@ int smtp_worker_open(struct smtp_worker **w_r, const struct smtp_server_config *
 
 struct transport_app smtp_worker_app(struct smtp_worker *w)
 {
-    return (struct transport_app){.accept = on_accept,
+    return (struct transport_app){.session_bytes = sizeof(struct client),
+                                  .accept = on_accept,
                                   .receive = on_receive,
                                   .timer = on_timer,
                                   .ended = on_ended,
@@ -494,10 +455,6 @@ void smtp_worker_close(struct smtp_worker **w_p)
     if (!w)
         return;
     assert(!w->open);
-    for (struct slab *s = w->slabs, *next; s; s = next) {
-        next = s->next;
-        free(s);
-    }
     if (w->snapshot)
         domains_put(w->snapshot);
     if (w->lists)

@@ -100,7 +100,7 @@ struct smtp_line { /* an incomplete command line */
     bool over; /* longer than SMTP_LINE_MAX: dropped up to its CRLF */
 };
 
-/* Embedded for the pool; its fields are the session's own. */
+/* Embedded for the pool; its fields are the session's own.  First, in few cache lines, what each command looks at. */
 struct smtp_session {
     struct smtp_site *site;
     const struct smtp_out *out;
@@ -111,12 +111,12 @@ struct smtp_session {
     bool esmtp;                  /* EHLO, not HELO */
     bool shutting;               /* 421 as soon as the transaction is over */
     struct smtp_line line;
-    char *helo;      /* malloc; NUL-terminated */
-    char client[48]; /* address text */
-    uint32_t errors, refusals, messages;
     uint64_t active_us; /* when the client last got something done */
     struct arena arena; /* of the transaction */
     struct smtp_txn *txn;
+    uint32_t errors, refusals, messages;
+    char *helo;              /* malloc; NUL-terminated */
+    char client[48];         /* address text */
     struct smtp_rcpt *asked; /* the recipient that ASK_RCPT is about */
     struct arena_mark asked_mark;
 };

@@ -50,8 +50,10 @@ static void take_new(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s,
     sb_trim(t, c);
     restart_timer(t, c);
     cong_acked(t, c, bytes);
-    if (bytes > 0)
+    if (bytes > 0 && c->flags & CF_WANT_ACKED) {
+        c->flags &= ~(uint32_t)CF_WANT_ACKED;
         conn_event(t, c, TCP_EV_ACKED);
+    }
 }
 
 /* The echo of a mark: no growth by this one (RFC 3168 6.1.2). */

@@ -200,6 +200,11 @@ size_t tcp_write(struct tcp *t, struct tcp_conn *c, struct slice data)
     return n;
 }
 
+void tcp_want_acked(struct tcp_conn *c)
+{
+    c->flags |= CF_WANT_ACKED;
+}
+
 uint32_t tcp_unacked(const struct tcp_conn *c)
 {
     return c->tx_bytes;

@@ -1,6 +1,7 @@
 /* stack.c - IP, guard and TCP of one queue, joined. */
 #include "dataplane/tcp/stack.h"
 #include "spool/base/err.h"
+#include "spool/base/fetch.h"
 
 #include <netinet/in.h>
 #include <stdio.h>
@@ -100,7 +101,7 @@ static void error_input(struct stack *s, const struct ip_error *e)
         ip_mtu_learn(s->ip, &e->dst, e->mtu, s->now_us);
 }
 
-/* All headers first, then all segments: TCP's lookups find their packets in the cache. */
+/* All headers first, then all segments: TCP's lookups find their packets in the cache, and what they look up. */
 static void burst_input(struct stack *s, struct frame *frames, uint32_t n)
 {
     struct ip_packet packets[BURST];
@@ -108,10 +109,10 @@ static void burst_input(struct stack *s, struct frame *frames, uint32_t n)
     uint32_t packets_n = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (i + AHEAD < n)
-            __builtin_prefetch(frames[i + AHEAD].p);
+            cache_fetch(frames[i + AHEAD].p);
         switch (ip_input(s->ip, &frames[i], s->now_us, &packets[packets_n], &error)) {
         case 1:
-            packets_n++;
+            tcp_ahead_table(s->tcp, &packets[packets_n++]);
             break;
         case 2:
             error_input(s, &error);
@@ -120,8 +121,8 @@ static void burst_input(struct stack *s, struct frame *frames, uint32_t n)
             break;
         }
     }
-    if (packets_n > 1)
-        tcp_ahead(s->tcp, packets, packets_n);
+    for (uint32_t i = 0; i < packets_n; i++)
+        tcp_ahead_conn(s->tcp, &packets[i]);
     for (uint32_t i = 0; i < packets_n; i++)
         tcp_input(s->tcp, &packets[i], s->now_us);
 }
@@ -130,7 +131,7 @@ void stack_input(struct stack *s, struct frame *frames, uint32_t n, uint64_t now
 {
     s->now_us = now_us;
     for (uint32_t i = 0; i < n && i < AHEAD; i++)
-        __builtin_prefetch(frames[i].p);
+        cache_fetch(frames[i].p);
     for (uint32_t i = 0; i < n; i += BURST)
         burst_input(s, frames + i, n - i < BURST ? n - i : BURST);
 }

@@ -8,9 +8,9 @@
  * The hash is SipHash with a secret key: nobody can fill one bucket by choosing ports. */
 #include "dataplane/tcp/be.h"
 #include "dataplane/tcp/tcp_in.h"
+#include "spool/base/fetch.h"
 
 #define WAYS       7u
-#define LINE       64u
 #define KIND_SHIFT 30u
 #define INDEX_MASK ((1u << KIND_SHIFT) - 1)
 
@@ -187,32 +187,29 @@ void tcp_table_remove_hash(struct tcp *t, uint64_t hash, enum tcp_kind kind, uin
 
 /* ---- ahead of a burst */
 
-/* The connections that it may be for, with the owner's part: it will be told. */
-static void entry_fetch(const struct tcp *t, uint64_t hash)
+/* Segments too short for ports are tcp_input's to refuse. */
+void tcp_ahead_table(struct tcp *t, struct ip_packet *p)
 {
-    const struct bucket *b = &t->table->b[(uint32_t)hash & t->table->mask];
-    for (uint32_t way = 0; way < WAYS; way++) {
-        if (b->tag[way] != tag_of(hash) || b->ref[way] >> KIND_SHIFT != TCP_KIND_CONN)
-            continue;
-        const uint8_t *c = (const uint8_t *)tcp_conn_at(t, b->ref[way] & INDEX_MASK);
-        for (uint32_t at = 0; at < t->cfg.conn_bytes; at += LINE)
-            __builtin_prefetch(c + at);
-        __builtin_prefetch(c + t->cfg.conn_bytes - 1);
-    }
+    if (p->l4_n < 4)
+        return;
+    struct tcp_tuple k = {.peer = p->src, .peer_port = be16_get(p->l4), .port = be16_get(p->l4 + 2), .local = p->local};
+    p->hash = tuple_hash(t, &k);
+    cache_fetch(&t->table->b[(uint32_t)p->hash & t->table->mask]);
 }
 
-/* Each round asks for what the next one needs. Segments too short for ports are tcp_input's to refuse. */
-void tcp_ahead(struct tcp *t, struct ip_packet *p, uint32_t n)
+/* An acknowledgement alone is seldom the owner's matter. */
+static bool has_text(const struct ip_packet *p)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        if (p[i].l4_n < 4)
-            continue;
-        struct tcp_tuple k = {
-            .peer = p[i].src, .peer_port = be16_get(p[i].l4), .port = be16_get(p[i].l4 + 2), .local = p[i].local};
-        p[i].hash = tuple_hash(t, &k);
-        __builtin_prefetch(&t->table->b[(uint32_t)p[i].hash & t->table->mask]);
-    }
-    for (uint32_t i = 0; i < n; i++)
-        if (p[i].hash)
-            entry_fetch(t, p[i].hash);
+    return p->l4_n >= 20 && (p->l4[12] >> 4) * 4u < p->l4_n;
+}
+
+void tcp_ahead_conn(struct tcp *t, const struct ip_packet *p)
+{
+    const struct bucket *b = &t->table->b[(uint32_t)p->hash & t->table->mask];
+    if (!p->hash)
+        return;
+    for (uint32_t way = 0; way < WAYS; way++)
+        if (b->tag[way] == tag_of(p->hash) && b->ref[way] >> KIND_SHIFT == TCP_KIND_CONN)
+            cache_fetch_n(tcp_conn_at(t, b->ref[way] & INDEX_MASK),
+                          has_text(p) ? t->cfg.ahead_bytes : sizeof(struct tcp_conn));
 }

@@ -1,6 +1,7 @@
 /* tcp.c - TCP of one queue as a whole: its memory, its ports, who a segment is for, and the rounds of a turn. */
 #include "dataplane/tcp/tcp_send.h"
 #include "spool/base/err.h"
+#include "spool/base/fetch.h"
 
 #include <sodium.h>
 
@@ -9,7 +10,7 @@
 #define DELACK_MOST  500u                /* RFC 9293 3.8.6.3, MUST-40 */
 #define TIME_MOST    (24u * 3600 * 1000) /* milliseconds: half the circle is 24 days */
 #define SEND_MOST    (1u << 28)
-#define INDEX_MOST   (1u << 28)
+#define INDEX_MOST   (1u << 27) /* two timers each, and their bins, in 28 bits */
 
 const struct tcp_config tcp_config_default = {
     .conns_max = 65536,
@@ -52,7 +53,7 @@ size_t tcp_bytes(const struct tcp_config *cfg)
 {
     return tcp_rounded(sizeof(struct tcp)) + tcp_rounded(tcp_table_bytes(cfg)) + tcp_rounded(syns_bytes(cfg)) +
            tcp_rounded(tws_bytes(cfg)) + tcp_rounded(rxpool_bytes(cfg)) + tcp_rounded(txpool_bytes(cfg)) +
-           tcp_rounded(conns_bytes(cfg));
+           tcp_rounded(twheel_bytes(cfg->conns_max * TCP_TIMERS)) + tcp_rounded(conns_bytes(cfg));
 }
 
 static bool within(uint32_t v, uint32_t least, uint32_t most)
@@ -66,7 +67,7 @@ static bool sizes_fine(const struct tcp_config *c)
            within(c->time_waits_max, 1, INDEX_MOST) && within(c->pages_max, 1, INDEX_MOST) &&
            within(c->txblocks_max, 1, INDEX_MOST) && within(c->window_bytes, WINDOW_LEAST, WINDOW_MOST) &&
            within(c->send_bytes, 1, SEND_MOST) && c->conn_bytes >= sizeof(struct tcp_conn) &&
-           c->conn_bytes % _Alignof(struct tcp_conn) == 0;
+           c->conn_bytes % _Alignof(struct tcp_conn) == 0 && c->ahead_bytes <= c->conn_bytes;
 }
 
 static bool times_fine(const struct tcp_config *c)
@@ -90,7 +91,15 @@ static void derive_keys(struct tcp *t, const uint8_t key[32])
 
 static struct twheel_node *timer_of(void *ctx, uint32_t index)
 {
-    return &tcp_conn_at(ctx, index)->timer;
+    return &tcp_conn_at(ctx, index / TCP_TIMERS)->timers[index % TCP_TIMERS];
+}
+
+/* With the deadlines behind it. */
+static void timer_fetch(void *ctx, uint32_t index)
+{
+    const struct tcp_conn *c = tcp_conn_at(ctx, index / TCP_TIMERS);
+    cache_fetch(&c->timers[0]);
+    cache_fetch(&c->app_at);
 }
 
 static void clock_set(struct tcp *t, uint64_t now_us)
@@ -111,8 +120,10 @@ static void parts_init(struct tcp *t, uint8_t *mem)
     mem += tcp_rounded(rxpool_bytes(&t->cfg));
     txpool_init(t, mem);
     mem += tcp_rounded(txpool_bytes(&t->cfg));
+    const struct twheel_owner owner = {.node = timer_of, .fetch = timer_fetch, .ctx = t};
+    twheel_init(&t->wheel, mem, t->now_ms, &owner);
+    mem += tcp_rounded(twheel_bytes(t->cfg.conns_max * TCP_TIMERS));
     t->conns = mem;
-    twheel_init(&t->wheel, t->now_ms, timer_of, t);
 }
 
 int tcp_init(struct tcp **t_r, void *mem, const struct tcp_config *cfg, const struct tcp_out *out, struct guard *guard,

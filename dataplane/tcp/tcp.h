@@ -40,6 +40,7 @@ struct tcp_config {
     uint32_t conns_max;      /* connections at once */
     uint32_t conn_bytes;     /* of one connection's object: struct tcp_conn first, the owner's state behind it; at least
                                 tcp_conn_bytes(),     zeroed when handed out */
+    uint32_t ahead_bytes;    /* of it, from its beginning, what TCP and the owner look at when bytes come: tcp_ahead */
     uint32_t syns_max;       /* handshakes under way at once; 65536 */
     uint32_t time_waits_max; /* 32 bytes each; the oldest go first when full; 65536 */
     uint32_t pages_max;      /* for received bytes that wait; the memory budget */
@@ -77,7 +78,7 @@ enum {
     TCP_EV_CONNECTED = 2, /* tcp_connect succeeded */
     TCP_EV_READABLE = 4,  /* tcp_peek has bytes */
     TCP_EV_FIN = 8,       /* the peer will say no more; bytes before it may wait to be read */
-    TCP_EV_ACKED = 16,    /* unacknowledged bytes became fewer */
+    TCP_EV_ACKED = 16,    /* unacknowledged bytes became fewer: tcp_want_acked */
     TCP_EV_TIMER = 32,    /* the owner's timer (tcp_timer) ran out */
     TCP_EV_RESET = 64,    /* with GONE: the peer's reset, or refused */
     TCP_EV_TIMEOUT = 128, /* with GONE: the peer does not answer */
@@ -96,9 +97,10 @@ int tcp_listen(struct tcp *t, uint16_t port);
 /* No new connections; handshakes under way are forgotten. */
 void tcp_listen_stop(struct tcp *t);
 
-/* May be called before the tcp_input of each of these: what they will look at is fetched meanwhile, since with many
- * connections none of it is in a cache. */
-void tcp_ahead(struct tcp *t, struct ip_packet *p, uint32_t n);
+/* With many connections nothing that a segment and its owner will look at is in a cache.  It is fetched before
+ * tcp_input, in two rounds for each packet of a burst: the connection is found by what the first one asked for. */
+void tcp_ahead_table(struct tcp *t, struct ip_packet *p);
+void tcp_ahead_conn(struct tcp *t, const struct ip_packet *p);
 void tcp_input(struct tcp *t, const struct ip_packet *p, uint64_t now_us);
 /* RFC 5927: believed when the sequence number lies in what is unacknowledged. Hard errors end connections that are not
  * yet established only. True: a genuine too-big report, the caller tells ip_mtu_learn; segments are cut again at the
@@ -127,6 +129,8 @@ void tcp_consume(struct tcp *t, struct tcp_conn *c, size_t n);
 /* Copies; sent at the flush. Returns how many were taken: fewer when the connection's or the pool's limit is reached. 0
  * after tcp_close. */
 size_t tcp_write(struct tcp *t, struct tcp_conn *c, struct slice data);
+/* TCP_EV_ACKED the next time, once: most owners have nothing to do with it most of the time. */
+void tcp_want_acked(struct tcp_conn *c);
 /* Written and not acknowledged. */
 uint32_t tcp_unacked(const struct tcp_conn *c);
 void tcp_close(struct tcp *t, struct tcp_conn *c);

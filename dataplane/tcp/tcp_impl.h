@@ -27,7 +27,8 @@
 #include "dataplane/tcp/tcp.h"
 #include "dataplane/tcp/twheel.h"
 
-#define TCP_NONE UINT32_MAX /* no index */
+#define TCP_NONE   UINT32_MAX /* no index */
+#define TCP_TIMERS 2u         /* entries of a connection in the wheel (timers.c) */
 
 /* RFC 9293 3.3.2, without LISTEN (tcp.ports), SYN-RECEIVED (syn.c) and TIME-WAIT (timewait.c). */
 enum tcp_state {
@@ -63,7 +64,8 @@ enum {                      /* tcp_conn.flags */
        CF_MTU = 1 << 17,      /* the path narrowed: segments are cut again at the flush */
        CF_RTX = 1 << 18,      /* the segment at snd_una is sent again at the flush */
        CF_RTT_SACK = 1 << 20, /* with CF_RTT: only a report of it is a measure, for something before it was repeated */
-       CF_LIMITED = 1 << 19   /* the congestion window, not what there is to say, ended the last flush */
+       CF_WANT_ACKED = 1 << 21, /* TCP_EV_ACKED is asked for */
+       CF_LIMITED = 1 << 19     /* the congestion window, not what there is to say, ended the last flush */
 };
 
 enum { /* tcp_conn.on: lists it is on */
@@ -111,11 +113,11 @@ struct tcp_conn {
     uint32_t srtt8, rttvar4; /* RFC 6298 in ms, times 8 and 4; 0: no sample yet */
     uint32_t rto;            /* ms, backed off */
     /* ---- deadlines, ms; 0 stands for none */
-    struct twheel_node timer; /* the one entry, at or before the soonest of: */
-    uint32_t rtx_at, ack_at, life_at,
-        app_at;                       /* retransmit or persist; delayed ACK; FIN-WAIT-2, R2, zero window; the owner's */
-    uint32_t ts_recent_at, active_at; /* when ts_recent was taken; when the peer was last heard */
-    uint32_t sent_at;                 /* when data last left (RFC 5681 4.1) */
+    struct twheel_node timers[TCP_TIMERS]; /* the first at or before rtx_at and ack_at, the other life_at and app_at */
+    uint32_t rtx_at, ack_at;               /* retransmit or persist; delayed ACK */
+    uint32_t life_at, app_at;              /* FIN-WAIT-2, R2, zero window; the owner's */
+    uint32_t ts_recent_at, active_at;      /* when ts_recent was taken; when the peer was last heard */
+    uint32_t sent_at;                      /* when data last left (RFC 5681 4.1) */
     /* ---- lists */
     uint32_t next_event, next_flush, next_settle; /* by index */
     uint16_t events;                              /* TCP_EV_* not yet given */

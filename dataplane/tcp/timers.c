@@ -1,5 +1,8 @@
-/* timers.c - what each deadline does.  A connection has one entry in the wheel, at or before its soonest deadline: one
- * that moves later stays where it is, comes up early, and is set anew then. */
+/* timers.c - what each deadline does.  A connection has two entries in the wheel, each at or before its soonest
+ * deadline of a kind: one that moves later stays where it is, comes up early, and is set anew then.
+ *
+ * Two, because what an answer asks for (its repetition, in a fifth of a second) comes and goes with every answer, while
+ * the owner's minutes only move away: one entry for both would be carried there and back each time. */
 #include "dataplane/tcp/tcp_send.h"
 
 #define SYN_R2_MS 180000u /* RFC 9293 3.8.3, MUST-23: three minutes at least */
@@ -11,14 +14,18 @@ static uint32_t sooner(uint32_t a, uint32_t b)
 
 void conn_timer_update(struct tcp *t, struct tcp_conn *c)
 {
-    uint32_t at = sooner(sooner(c->rtx_at, c->ack_at), sooner(c->life_at, c->app_at));
-    if (at != 0)
-        twheel_set(&t->wheel, tcp_conn_index(t, c), at);
+    uint32_t soon = sooner(c->rtx_at, c->ack_at), late = sooner(c->life_at, c->app_at);
+    uint32_t index = tcp_conn_index(t, c) * TCP_TIMERS;
+    if (soon != 0)
+        twheel_set(&t->wheel, index, soon);
+    if (late != 0)
+        twheel_set(&t->wheel, index + 1, late);
 }
 
 void conn_timer_stop(struct tcp *t, struct tcp_conn *c)
 {
-    twheel_stop(&t->wheel, tcp_conn_index(t, c));
+    for (uint32_t i = 0; i < TCP_TIMERS; i++)
+        twheel_stop(&t->wheel, tcp_conn_index(t, c) * TCP_TIMERS + i);
 }
 
 /* ---- retransmission */
@@ -112,7 +119,7 @@ void conns_tick(struct tcp *t)
 {
     uint32_t index;
     while ((index = twheel_expired(&t->wheel, t->now_ms)) != TWHEEL_NONE)
-        conn_expired(t, tcp_conn_at(t, index));
+        conn_expired(t, tcp_conn_at(t, index / TCP_TIMERS));
 }
 
 uint64_t conns_next_us(const struct tcp *t)

@@ -2,81 +2,167 @@
  *
  * A node stands on the lowest level whose 256 slots reach its tick.  When the tick of a higher level's slot comes, its
  * nodes are set anew and so fall to the levels below: each moves at most three times.  Ticks at which nothing happens
- * are jumped over by the bits of `used`, so that a long idle time costs as little as a short one. */
+ * are jumped over by the bits of `used`, so that a long idle time costs as little as a short one.
+ *
+ *   slot -> bin <-> bin <-> bin    the first one takes new nodes; one that is empty is given back, so that there are
+ *                                  never more bins than nodes set
+ */
 #include "dataplane/tcp/twheel.h"
 
 #include "dataplane/tcp/seq.h"
+#include "spool/base/fetch.h"
 
 #include <assert.h>
 #include <string.h>
 
-enum { LEVELS = 4, SLOTS = 256, SLOT_BITS = 8, WORD_BITS = 64 };
+enum { LEVELS = 4, SLOTS = 256, SLOT_BITS = 8, WORD_BITS = 64, BIN_NODES = 13, BIN_BITS = 4 };
 
-void twheel_init(struct twheel *w, uint32_t now, struct twheel_node *(*node)(void *ctx, uint32_t index), void *ctx)
+struct twheel_bin {
+    uint32_t node[BIN_NODES]; /* indices; TWHEEL_NONE: was taken out */
+    uint32_t next, prev;      /* of its slot; prev of the first: TWHEEL_NONE; next of a free one: the next free one */
+    uint16_t slot;            /* level * 256 + slot */
+    uint8_t fill, live;       /* places given out; of them, taken */
+};
+static_assert(sizeof(struct twheel_bin) == 64, "a bin is a cache line");
+
+size_t twheel_bytes(uint32_t nodes_max)
 {
-    *w = (struct twheel){.now = now, .node = node, .ctx = ctx};
+    return (size_t)nodes_max * sizeof(struct twheel_bin);
+}
+
+void twheel_init(struct twheel *w, void *mem, uint32_t now, const struct twheel_owner *owner)
+{
+    *w = (struct twheel){.now = now, .owner = *owner, .bins = mem, .free = TWHEEL_NONE, .fetched = TWHEEL_NONE};
     memset(w->slots, 0xff, sizeof w->slots);
     static_assert(TWHEEL_NONE == UINT32_MAX, "all ones");
 }
 
-/* ---- lists */
-
-static void push(struct twheel *w, uint32_t index, unsigned level, unsigned slot)
+static struct twheel_node *node_at(const struct twheel *w, uint32_t index)
 {
-    struct twheel_node *n = w->node(w->ctx, index);
-    uint32_t *first = &w->slots[level][slot];
-    n->prev = TWHEEL_NONE;
-    n->next = *first;
-    if (*first != TWHEEL_NONE)
-        w->node(w->ctx, *first)->prev = index;
-    *first = index;
-    n->slot = 1 + level * SLOTS + slot;
-    w->used[level][slot / WORD_BITS] |= UINT64_C(1) << slot % WORD_BITS;
+    return w->owner.node(w->owner.ctx, index);
 }
 
-static void unlink_node(struct twheel *w, struct twheel_node *n)
+/* ---- bins */
+
+static uint32_t *first_of(struct twheel *w, unsigned slot)
 {
-    unsigned level = (n->slot - 1) / SLOTS, slot = (n->slot - 1) % SLOTS;
-    if (n->next != TWHEEL_NONE)
-        w->node(w->ctx, n->next)->prev = n->prev;
-    if (n->prev != TWHEEL_NONE)
-        w->node(w->ctx, n->prev)->next = n->next;
+    return &w->slots[slot / SLOTS][slot % SLOTS];
+}
+
+static uint64_t *used_of(struct twheel *w, unsigned slot)
+{
+    return &w->used[slot / SLOTS][slot % SLOTS / WORD_BITS];
+}
+
+/* A bin of its own, before the others of the slot. */
+static uint32_t bin_open(struct twheel *w, unsigned slot)
+{
+    uint32_t *first = first_of(w, slot), bin = w->free;
+    if (bin != TWHEEL_NONE)
+        w->free = w->bins[bin].next;
     else
-        w->slots[level][slot] = n->next;
-    if (w->slots[level][slot] == TWHEEL_NONE)
-        w->used[level][slot / WORD_BITS] &= ~(UINT64_C(1) << slot % WORD_BITS);
-    n->slot = 0;
+        bin = w->touched++;
+    w->bins[bin] = (struct twheel_bin){.next = *first, .prev = TWHEEL_NONE, .slot = (uint16_t)slot};
+    if (*first != TWHEEL_NONE)
+        w->bins[*first].prev = bin;
+    *first = bin;
+    w->bins_n++;
+    *used_of(w, slot) |= UINT64_C(1) << slot % WORD_BITS;
+    return bin;
+}
+
+static void bin_close(struct twheel *w, uint32_t bin)
+{
+    const struct twheel_bin *b = &w->bins[bin];
+    uint32_t *first = first_of(w, b->slot);
+    if (b->next != TWHEEL_NONE)
+        w->bins[b->next].prev = b->prev;
+    if (b->prev != TWHEEL_NONE)
+        w->bins[b->prev].next = b->next;
+    else
+        *first = b->next;
+    if (*first == TWHEEL_NONE)
+        *used_of(w, b->slot) &= ~(UINT64_C(1) << b->slot % WORD_BITS);
+    w->bins[bin].next = w->free;
+    w->free = bin;
+    w->bins_n--;
+    if (w->fetched == bin)
+        w->fetched = TWHEEL_NONE;
+}
+
+/* ---- nodes in them */
+
+/* The last place given out is always taken. */
+static void node_out(struct twheel *w, struct twheel_node *n)
+{
+    uint32_t bin = n->place >> BIN_BITS;
+    struct twheel_bin *b = &w->bins[bin];
+    b->node[(n->place & ((1u << BIN_BITS) - 1)) - 1] = TWHEEL_NONE;
+    n->place = 0;
+    if (--b->live == 0)
+        return bin_close(w, bin);
+    while (b->node[b->fill - 1] == TWHEEL_NONE)
+        b->fill--;
+}
+
+static void node_in(struct twheel *w, uint32_t index, struct twheel_node *n, unsigned slot)
+{
+    uint32_t bin = *first_of(w, slot);
+    if (bin == TWHEEL_NONE || w->bins[bin].fill == BIN_NODES)
+        bin = bin_open(w, slot);
+    struct twheel_bin *b = &w->bins[bin];
+    b->node[b->fill++] = index;
+    b->live++;
+    n->place = bin << BIN_BITS | b->fill;
 }
 
 /* At is w->now at the earliest: what falls from a level above on its very tick belongs to this one. */
-static void place(struct twheel *w, uint32_t index, uint32_t at)
+static void place(struct twheel *w, uint32_t index, struct twheel_node *n, uint32_t at)
 {
     uint32_t ahead = at - w->now;
     unsigned level = ahead < 1u << SLOT_BITS       ? 0
                      : ahead < 1u << 2 * SLOT_BITS ? 1
                      : ahead < 1u << 3 * SLOT_BITS ? 2
                                                    : 3;
-    w->node(w->ctx, index)->at = at;
-    push(w, index, level, at >> level * SLOT_BITS & (SLOTS - 1));
+    n->at = at;
+    node_in(w, index, n, level * SLOTS + (at >> level * SLOT_BITS & (SLOTS - 1)));
 }
 
 void twheel_set(struct twheel *w, uint32_t index, uint32_t at)
 {
-    struct twheel_node *n = w->node(w->ctx, index);
+    struct twheel_node *n = node_at(w, index);
     if (seq_leq(at, w->now))
         at = w->now + 1;
-    if (n->slot && seq_leq(n->at, at))
+    if (n->place && seq_leq(n->at, at))
         return;
-    if (n->slot)
-        unlink_node(w, n);
-    place(w, index, at);
+    if (n->place)
+        node_out(w, n);
+    place(w, index, n, at);
 }
 
 void twheel_stop(struct twheel *w, uint32_t index)
 {
-    struct twheel_node *n = w->node(w->ctx, index);
-    if (n->slot)
-        unlink_node(w, n);
+    struct twheel_node *n = node_at(w, index);
+    if (n->place)
+        node_out(w, n);
+}
+
+/* Takes out the last of a bin; with the first look at it all of it is asked for, and the bin behind it. */
+static uint32_t bin_take(struct twheel *w, uint32_t bin, struct twheel_node **n_r)
+{
+    const struct twheel_bin *b = &w->bins[bin];
+    if (w->fetched != bin) {
+        for (unsigned i = b->fill; i > 0; i--)
+            if (b->node[i - 1] != TWHEEL_NONE)
+                w->owner.fetch(w->owner.ctx, b->node[i - 1]);
+        if (b->next != TWHEEL_NONE)
+            cache_fetch(&w->bins[b->next]);
+        w->fetched = bin;
+    }
+    uint32_t index = b->node[b->fill - 1];
+    *n_r = node_at(w, index);
+    node_out(w, *n_r);
+    return index;
 }
 
 /* ---- time */
@@ -118,11 +204,11 @@ bool twheel_next(const struct twheel *w, uint32_t *at_r)
 static void cascade(struct twheel *w, unsigned level)
 {
     unsigned slot = w->now >> level * SLOT_BITS & (SLOTS - 1);
-    uint32_t index;
-    while ((index = w->slots[level][slot]) != TWHEEL_NONE) {
-        struct twheel_node *n = w->node(w->ctx, index);
-        unlink_node(w, n);
-        place(w, index, n->at);
+    uint32_t bin;
+    while ((bin = w->slots[level][slot]) != TWHEEL_NONE) {
+        struct twheel_node *n;
+        uint32_t index = bin_take(w, bin, &n);
+        place(w, index, n, n->at);
     }
 }
 
@@ -137,11 +223,10 @@ static void arrive(struct twheel *w, uint32_t at)
 uint32_t twheel_expired(struct twheel *w, uint32_t now)
 {
     for (;;) {
-        uint32_t index = w->slots[0][w->now & (SLOTS - 1)], next;
-        if (index != TWHEEL_NONE) {
-            unlink_node(w, w->node(w->ctx, index));
-            return index;
-        }
+        uint32_t bin = w->slots[0][w->now & (SLOTS - 1)], next;
+        struct twheel_node *n;
+        if (bin != TWHEEL_NONE)
+            return bin_take(w, bin, &n);
         if (seq_geq(w->now, now))
             return TWHEEL_NONE;
         if (!twheel_next(w, &next) || next - w->now > now - w->now)

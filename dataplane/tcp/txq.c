@@ -2,6 +2,7 @@
  *
  * Blocks that were never used follow `touched`, so that their memory is the kernel's until then. */
 #include "dataplane/tcp/tcp_send.h"
+#include "spool/base/fetch.h"
 
 struct txpool {
     uint32_t free, touched, used, max;
@@ -37,6 +38,14 @@ static void count(struct tcp *t)
     stat_set(t->stats, STAT_TXBLOCKS_USED, t->tx->used);
 }
 
+/* The block after the next one: what was free for a while is in no cache when somebody writes to it. */
+static void fetch_ahead(const struct txpool *p)
+{
+    uint32_t block = p->free == TCP_NONE ? TCP_NONE : p->next[p->free];
+    if (block != TCP_NONE)
+        cache_fetch(p->bytes + (size_t)block * TCP_TXBLOCK_BYTES);
+}
+
 uint32_t txblock_take(struct tcp *t)
 {
     struct txpool *p = t->tx;
@@ -48,6 +57,7 @@ uint32_t txblock_take(struct tcp *t)
     else
         return TCP_NONE;
     p->next[block] = TCP_NONE;
+    fetch_ahead(p);
     p->used++;
     count(t);
     return block;

@@ -66,6 +66,7 @@ uint32_t owner_write(struct world *w, struct peer *c, uint32_t n)
     size_t taken = tcp_write(stack_tcp(w->stack), c->conn, slice_of(bytes, n));
     free(bytes);
     c->written += (uint32_t)taken;
+    tcp_want_acked(c->conn);
     return (uint32_t)taken;
 }
 
@@ -81,6 +82,7 @@ static void hear(struct world *w, struct peer *c, struct tcp_conn *conn, uint16_
     }
     if (c->reader && events & TCP_EV_READABLE && !(events & TCP_EV_GONE))
         c->read_n += owner_read(w, c, UINT32_MAX);
+    tcp_want_acked(conn);
     if (events & TCP_EV_GONE)
         c->conn = NULL;
 }

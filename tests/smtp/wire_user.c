@@ -73,7 +73,7 @@ static int client_open(char *why_r)
     memcpy(cfg.ip.mac, info.mac, sizeof cfg.ip.mac);
     cfg.ip.mtu = info.mtu;
     cfg.tcp.conns_max = 64;
-    cfg.tcp.conn_bytes = rounded16(tcp_conn_bytes());
+    cfg.tcp.conn_bytes = rounded(tcp_conn_bytes(), 16);
     q->stats = &line.stats[1];
     line.mem_bytes = stack_bytes(&cfg);
     line.mem = mmap(NULL, line.mem_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -96,6 +96,8 @@ static void side_say(struct host *h, struct talk *k, struct side *s)
         size_t took = tcp_write(t, s->c, slice_of(out, n));
         s->said += took;
         s->stall = took < n;
+        if (s->stall)
+            tcp_want_acked(s->c);
         s->thirst_until_us = s->stall && tcp_unacked(s->c) == 0 ? world.now_us + THIRST_US : 0;
     }
 }

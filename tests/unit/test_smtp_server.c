@@ -19,6 +19,7 @@
 
 struct mem_conn {
     struct conn c;
+    _Alignas(16) uint8_t session[1024];
     char out[16384];
     size_t out_n;
     unsigned resumed;
@@ -243,7 +244,8 @@ static void connect_from(struct world *w, struct mem_conn *m, const char *addres
     void *ip = peer.ss_family == AF_INET6 ? (void *)&((struct sockaddr_in6 *)&peer)->sin6_addr
                                           : (void *)&((struct sockaddr_in *)&peer)->sin_addr;
     assert_int_equal(inet_pton(peer.ss_family, address, ip), 1);
-    *m = (struct mem_conn){.c = {.t = &w->t.t}};
+    assert_true(w->t.app.session_bytes <= sizeof m->session);
+    *m = (struct mem_conn){.c = {.t = &w->t.t, .session = m->session}};
     m->c.session = w->t.app.accept(w->t.app.app, &m->c, &peer, &peer);
     assert_non_null(m->c.session);
 }

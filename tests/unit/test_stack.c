@@ -22,6 +22,7 @@ static struct fake {
     uint8_t key[32];
     uint16_t sports[512]; /* of the segments, in their order */
     uint32_t ahead;       /* packets announced */
+    uint32_t found;       /* whose connection was looked for */
     uint32_t inputs, errors, ticks, settles, flushes;
     uint64_t now_us, next_us;
     struct ip_error error;
@@ -52,17 +53,24 @@ int tcp_init(struct tcp **t_r, void *mem, const struct tcp_config *cfg, const st
     return fake.refuse ? -SATCHEL_EINVAL : 0;
 }
 
-void tcp_ahead(struct tcp *t, struct ip_packet *p, uint32_t n)
+void tcp_ahead_table(struct tcp *t, struct ip_packet *p)
 {
-    (void)t;
-    for (uint32_t i = 0; i < n; i++)
-        p[i].hash = fake.ahead++;
+    assert_ptr_equal(t, fake.mem);
+    p->hash = ++fake.ahead;
+}
+
+void tcp_ahead_conn(struct tcp *t, const struct ip_packet *p)
+{
+    assert_ptr_equal(t, fake.mem);
+    assert_int_equal(p->hash, ++fake.found); /* of the burst none has been given in yet */
+    assert_true(fake.found > fake.inputs);
 }
 
 void tcp_input(struct tcp *t, const struct ip_packet *p, uint64_t now_us)
 {
     assert_ptr_equal(t, fake.mem);
-    assert_true(p->hash == 0 || p->hash == fake.inputs); /* alone, or looked at ahead in the same order */
+    assert_int_equal(p->hash, fake.inputs + 1); /* looked at ahead in the same order */
+    assert_int_equal(fake.found, fake.ahead);
     assert_int_equal(p->proto, 6);
     fake.now_us = now_us;
     fake.sports[fake.inputs++ % 512] = be16_get(p->l4);

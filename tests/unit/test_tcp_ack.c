@@ -123,11 +123,24 @@ static void test_new(void **state)
     assert_int_equal(conn->snd_una, UNA + MSS);
     assert_int_equal(conn->tx_bytes, 9 * MSS);
     assert_int_equal(r.acked, MSS);
-    assert_int_equal(r.events, TCP_EV_ACKED);
+    assert_int_equal(r.events, 0); /* nobody asked */
     assert_int_equal(r.flushes, 1);
     assert_int_equal(conn->rtx_n, 0);
     assert_int_equal(conn->life_at, 0); /* R2 begins anew */
     assert_int_equal(conn->rtx_at, rig.t.now_ms + 300);
+}
+
+static void test_acked_is_told_once(void **state)
+{
+    (void)state;
+    conn->flags |= CF_WANT_ACKED;
+    assert_int_equal(ack(0), ACK_FINE);
+    assert_int_equal(r.events, 0);
+    assert_int_equal(ack(MSS), ACK_FINE);
+    assert_int_equal(r.events, TCP_EV_ACKED);
+    r.events = 0;
+    assert_int_equal(ack(2 * MSS), ACK_FINE);
+    assert_int_equal(r.events, 0);
 }
 
 /* RFC 6298 5.3: nothing new, nothing restarted. */
@@ -298,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_bounds),
         TEST(test_new),
+        TEST(test_acked_is_told_once),
         TEST(test_duplicate_leaves_the_timer),
         TEST(test_all_stops_the_timer),
         TEST(test_beyond_snd_nxt),

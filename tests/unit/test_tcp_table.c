@@ -198,7 +198,10 @@ static void test_ahead(void **state)
         p[i] = (struct ip_packet){.src = k.peer, .l4 = ports[i], .l4_n = i == 5 ? 3 : 4};
         assert_true(i % 2 || add(i, TCP_KIND_CONN));
     }
-    tcp_ahead(&rig.t, p, 8);
+    for (uint32_t i = 0; i < 8; i++)
+        tcp_ahead_table(&rig.t, &p[i]);
+    for (uint32_t i = 0; i < 8; i++)
+        tcp_ahead_conn(&rig.t, &p[i]);
     for (uint32_t i = 0; i < 8; i++) {
         struct tcp_tuple k = rig_tuple(i);
         assert_true(p[i].hash == (i == 5 ? 0 : tuple_hash(&rig.t, &k)));

@@ -54,8 +54,16 @@ void cong_timeout(struct tcp *t, struct tcp_conn *c)
 
 static struct twheel_node *node(void *ctx, uint32_t index)
 {
-    return &tcp_conn_at(ctx, index)->timer;
+    return &tcp_conn_at(ctx, index / TCP_TIMERS)->timers[index % TCP_TIMERS];
 }
+
+static void fetch(void *ctx, uint32_t index)
+{
+    (void)ctx;
+    assert_true(index < 4 * TCP_TIMERS);
+}
+
+static _Alignas(64) uint8_t bins[4 * TCP_TIMERS * 64];
 
 /* 60 ms before the milliseconds wrap. */
 #define START_US (((1ull << 32) - 60) * 1000)
@@ -66,7 +74,8 @@ static int setup(void **state)
     memset(&r, 0, sizeof r);
     send_open(4);
     rig_at(START_US);
-    twheel_init(&rig.t.wheel, rig.t.now_ms, node, &rig.t);
+    assert_true(twheel_bytes(4 * TCP_TIMERS) <= sizeof bins);
+    twheel_init(&rig.t.wheel, bins, rig.t.now_ms, &(struct twheel_owner){node, fetch, &rig.t});
     conn->active_at = rig.t.now_ms;
     conn->rto = 200;
     return 0;
@@ -124,6 +133,35 @@ static void test_owners_timer_two_hours(void **state)
 }
 
 /* One entry: a deadline moved later comes up early, and is set anew; moved sooner it moves. */
+static void test_stop(void **state)
+{
+    (void)state;
+    set(&conn->ack_at, 40);
+    set(&conn->app_at, 7000);
+    assert_int_not_equal(conns_next_us(&rig.t), UINT64_MAX);
+    conn_timer_stop(&rig.t, conn);
+    assert_int_equal(conns_next_us(&rig.t), UINT64_MAX);
+}
+
+/* The one entry of what comes with an answer leaves the other one where it is. */
+static void test_two_entries(void **state)
+{
+    (void)state;
+    set(&conn->app_at, 7000);
+    const struct twheel_node late = conn->timers[1];
+    for (int i = 0; i < 20; i++) {
+        set(&conn->rtx_at, 200);
+        assert_int_not_equal(conn->timers[0].place, 0);
+        conn->rtx_at = 0; /* acknowledged */
+        pass(250);
+        assert_memory_equal(&conn->timers[1], &late, sizeof late);
+        assert_int_equal(conn->timers[0].place, 0);
+    }
+    assert_int_equal(r.events, 0);
+    pass(2000);
+    assert_int_equal(r.events, TCP_EV_TIMER);
+}
+
 static void test_moved(void **state)
 {
     (void)state;
@@ -275,6 +313,8 @@ int main(void)
         TEST(test_none),
         TEST(test_on_the_wrap),
         TEST(test_owners_timer_two_hours),
+        TEST(test_stop),
+        TEST(test_two_entries),
         TEST(test_moved),
         TEST(test_next),
         TEST(test_delayed_acknowledgement),

@@ -15,7 +15,9 @@
 static struct {
     struct twheel w;
     struct twheel_node nodes[NODES];
-    uint64_t looked; /* nodes asked for: what things cost */
+    _Alignas(64) uint8_t bins[NODES * 64];
+    uint64_t looked;      /* nodes asked for: what things cost */
+    uint8_t fetch[NODES]; /* fetched since it was set last */
 } s;
 
 static struct twheel_node *node(void *ctx, uint32_t index)
@@ -26,10 +28,19 @@ static struct twheel_node *node(void *ctx, uint32_t index)
     return &s.nodes[index];
 }
 
+static void fetch(void *ctx, uint32_t index)
+{
+    (void)ctx;
+    assert_true(index < NODES && s.nodes[index].place);
+    s.fetch[index] = 1;
+}
+
 static void open_at(uint32_t now)
 {
     s = (typeof(s)){.looked = 0};
-    twheel_init(&s.w, now, node, NULL);
+    assert_true(twheel_bytes(NODES) <= sizeof s.bins);
+    memset(s.bins, 0xa5, sizeof s.bins);
+    twheel_init(&s.w, s.bins, now, &(struct twheel_owner){node, fetch, NULL});
 }
 
 static void comes_up_at(uint32_t now, uint32_t index)
@@ -37,7 +48,7 @@ static void comes_up_at(uint32_t now, uint32_t index)
     assert_int_equal(twheel_expired(&s.w, now - 1), TWHEEL_NONE);
     assert_int_equal(twheel_expired(&s.w, now), index);
     assert_int_equal(twheel_expired(&s.w, now), TWHEEL_NONE);
-    assert_int_equal(s.nodes[index].slot, 0);
+    assert_int_equal(s.nodes[index].place, 0);
 }
 
 /* SMTP's timers are 10 minutes, ours for idle owners 2 hours; days, and 3 weeks, must work as well. */
@@ -144,10 +155,22 @@ static void expire_all(uint32_t now)
         assert_true(model.set[index] && seq_leq(model.at[index], now));
         assert_int_equal(model.at[index], s.w.now); /* at its tick, in order */
         assert_true(seq_geq(s.w.now, last));
+        assert_true(s.fetch[index]); /* before it was looked at */
+        s.fetch[index] = 0;
         last = s.w.now;
         model.set[index] = false;
     }
     assert_false(model_due(now));
+}
+
+/* Whatever order nodes go in. */
+static void bins_are_few(void)
+{
+    uint32_t set = 0;
+    for (uint32_t i = 0; i < NODES; i++)
+        set += model.set[i];
+    assert_in_range(s.w.bins_n, set > 0, set);
+    assert_in_range(s.w.touched, s.w.bins_n, NODES);
 }
 
 static void test_against_a_list(void **state)
@@ -165,9 +188,12 @@ static void test_against_a_list(void **state)
         } else {
             model_set(index, s.w.now + (uint32_t)rng_below(&rng, 2u << bits));
         }
+        bins_are_few();
         if (rng_below(&rng, 4) == 0)
             expire_all(now += (uint32_t)rng_below(&rng, 1u << rng_below(&rng, 20)));
     }
+    expire_all(s.w.now + (1u << 25));
+    assert_int_equal(s.w.bins_n, 0);
 }
 
 int main(void)

@@ -208,6 +208,35 @@ static void what_is_sent_waits_for_blocks(void **state)
     rig_close();
 }
 
+static void eight_blocks(struct user_config *cfg)
+{
+    cfg->stack.tcp.txblocks_max = 8;
+}
+
+/* Too little to be choked by, too much for the blocks: what comes free with the acknowledgement takes it. */
+static void a_few_words_wait_for_blocks(void **state)
+{
+    enum { FEW = 3500 };
+    static uint8_t words[FEW];
+    (void)state;
+    for (size_t i = 0; i < FEW; i++)
+        words[i] = pattern(i);
+    rig_open(eight_blocks);
+    for (int k = 0; k < 2; k++)
+        rig_connect();
+    rig_pass_ms(200);
+    for (int k = 0; k < 2; k++)
+        conn_send(rig.sessions[k].c, slice_of(words, FEW));
+    const struct uconn *late = (const struct uconn *)rig.sessions[1].c;
+    assert_true(late->over && !late->choked && !late->over->thirsty);
+    rig_pass_ms(1000);
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(rig.clients[k].in_n, FEW + 11);
+        assert_pattern(rig.clients[k].in + 11, FEW);
+    }
+    rig_close();
+}
+
 /* ---- ends */
 
 static void who_is_owed_an_answer_gets_it_after_his_fin(void **state)
@@ -338,6 +367,7 @@ int main(void)
         cmocka_unit_test(a_refusal_of_the_app_closes),
         cmocka_unit_test(who_leaves_bytes_shuts_the_window),
         cmocka_unit_test(what_is_sent_waits_for_blocks),
+        cmocka_unit_test(a_few_words_wait_for_blocks),
         cmocka_unit_test(who_is_owed_an_answer_gets_it_after_his_fin),
         cmocka_unit_test(a_reset_ends_the_session),
         cmocka_unit_test(the_apps_end_comes_after_its_words),

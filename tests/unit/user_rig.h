@@ -25,13 +25,14 @@ static const struct clock rig_clock = {.boot_us = rig_clock_us, .wall_us = rig_c
 
 #include <cmocka.h>
 
-enum { RIG_PORT = 25, RIG_FRAMES = 4096, RIG_CLIENTS = 64, RIG_TURN_US = 100 };
+enum { RIG_PORT = 25, RIG_FRAMES = 4096, RIG_CLIENTS = 64, RIG_TURN_US = 100, RIG_SESSION = 200 };
 
 /* What the app does with a session. */
 enum rig_does { TAKE, LEAVE, REFUSE };
 
 struct rig_session {
-    struct conn *c; /* NULL: closed */
+    struct conn *c;  /* NULL: closed */
+    uint8_t *memory; /* the transport's, RIG_SESSION bytes of number + 1 */
     uint8_t *in;
     size_t in_n;
     enum conn_end how;
@@ -81,6 +82,11 @@ static void *app_accept(void *app, struct conn *c, const struct sockaddr_storage
         return NULL;
     struct rig_session *s = &rig.sessions[rig.sessions_n++];
     s->c = c;
+    s->memory = c->session;
+    assert_int_equal((uintptr_t)s->memory % CACHE_LINE, 0);
+    for (size_t i = 0; i < RIG_SESSION; i++)
+        assert_int_equal(s->memory[i], 0);
+    memset(s->memory, (int)rig.sessions_n, RIG_SESSION);
     conn_send(c, SLICE_LIT("220 hello\r\n"));
     return s;
 }
@@ -109,6 +115,8 @@ static void app_closed(void *session, enum conn_end how)
 {
     struct rig_session *s = session;
     assert_non_null(s->c);
+    for (size_t i = 0; i < RIG_SESSION; i++)
+        assert_int_equal(s->memory[i], s - rig.sessions + 1); /* nobody else's */
     s->c = NULL;
     s->how = how;
 }
@@ -138,7 +146,7 @@ static void rig_client_open(void)
     rig_stack(&cfg, "192.0.2.7");
     memcpy(cfg.ip.mac, info.mac, sizeof cfg.ip.mac);
     cfg.tcp.conns_max = RIG_CLIENTS;
-    cfg.tcp.conn_bytes = rounded16(tcp_conn_bytes());
+    cfg.tcp.conn_bytes = rounded(tcp_conn_bytes(), 16);
     cfg.tcp.txblocks_max = 8192;
     q->stats = &rig.stats[1];
     rig.mem_bytes = stack_bytes(&cfg);
@@ -150,8 +158,12 @@ static void rig_client_open(void)
 /* What differs from these is set by `with`. */
 static void rig_open(void (*with)(struct user_config *cfg))
 {
-    const struct transport_app app = {
-        .accept = app_accept, .receive = app_receive, .timer = app_timer, .ended = app_ended, .closed = app_closed};
+    const struct transport_app app = {.session_bytes = RIG_SESSION,
+                                      .accept = app_accept,
+                                      .receive = app_receive,
+                                      .timer = app_timer,
+                                      .ended = app_ended,
+                                      .closed = app_closed};
     struct user_config cfg;
     struct transport *t;
     char why[USER_WHY_MAX];
