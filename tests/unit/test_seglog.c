@@ -548,8 +548,23 @@ static void test_too_big_and_other_versions(void **state)
 
 /* ---- a disk that fails: the real one, with one operation replaced */
 
-static int fail_after; /* writes that still succeed; then every one fails */
 static const struct disk_ops *real_ops;
+static struct disk_ops other_ops;
+
+static void disk_submits_by(struct fixture *f, void (*submit)(struct disk *d, struct disk_io *io))
+{
+    real_ops = f->disk->ops;
+    other_ops = *real_ops;
+    other_ops.submit = submit;
+    f->disk->ops = &other_ops;
+}
+
+static void disk_is_real(struct fixture *f)
+{
+    f->disk->ops = real_ops;
+}
+
+static int fail_after; /* writes that still succeed; then every one fails */
 static disk_io_done *failed_done;
 
 static void done_with_eio(struct disk_io *io, int res)
@@ -572,10 +587,7 @@ static void test_failed_sync_fences(void **state)
     struct fixture *f = *state;
     open_log(f);
     write_group(f, 1, 1, 100);
-    real_ops = f->disk->ops;
-    struct disk_ops ops = *real_ops;
-    ops.submit = failing_submit;
-    f->disk->ops = &ops;
+    disk_submits_by(f, failing_submit);
     fail_after = 0;
     append(f, 2, 100, 0);
     seglog_turn(f->log);
@@ -588,7 +600,7 @@ static void test_failed_sync_fences(void **state)
     struct seglog_info info;
     seglog_info(f->log, &info);
     assert_true(info.fenced);
-    f->disk->ops = real_ops;
+    disk_is_real(f);
     close_log(f);
     open_log(f);
     assert_true(saw(f, 1));
@@ -642,10 +654,7 @@ static void long_body(struct long_body *b, size_t before)
  * were borrowed. */
 static size_t write_long(struct fixture *f, const struct long_body *b, uint32_t flags, struct slice meta)
 {
-    real_ops = f->disk->ops;
-    struct disk_ops ops = *real_ops;
-    ops.submit = watching_submit;
-    f->disk->ops = &ops;
+    disk_submits_by(f, watching_submit);
     pieces_seen = 0;
     struct seglog_entry e = {.flags = flags, .done = on_done, .arg = f, .body_parts = b->parts, .body_parts_n = 3};
     e.rec = (struct record){.type = REC_MSG, .id = {{1}, 2}, .meta = meta, .body.n = b->n};
@@ -657,7 +666,7 @@ static size_t write_long(struct fixture *f, const struct long_body *b, uint32_t 
     assert_int_equal(seglog_append(f->log, &e), 0);
     assert_int_equal(append(f, 3, 100, 0), 0);
     settle(f);
-    f->disk->ops = real_ops;
+    disk_is_real(f);
     struct segread *r;
     struct record rec;
     assert_int_equal(segread_open(&r, f->disk), 0);
@@ -741,10 +750,7 @@ static void test_a_fenced_log_keeps_what_the_disk_still_writes(void **state)
     struct fixture *f = *state;
     open_log(f);
     write_group(f, 1, 1, 100);
-    real_ops = f->disk->ops;
-    struct disk_ops ops = *real_ops;
-    ops.submit = holding_submit;
-    f->disk->ops = &ops;
+    disk_submits_by(f, holding_submit);
     held_n = 0;
     for (uint64_t i = 2; i <= 3; i++) {
         append(f, i, 100, 0);
@@ -765,7 +771,7 @@ static void test_a_fenced_log_keeps_what_the_disk_still_writes(void **state)
         assert_int_equal(f->done_res[i], -SATCHEL_EFENCED);
     }
     assert_true(seglog_idle(f->log));
-    f->disk->ops = real_ops;
+    disk_is_real(f);
     close_log(f);
 }
 
