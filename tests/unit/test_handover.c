@@ -35,6 +35,15 @@ static void assert_handed(struct house *h, const char *to)
 
 /* ---- hand-over */
 
+/* Shard 3 has a message, and the relay has it in hand. */
+static struct outlet_msg *claim_one(struct house *h)
+{
+    struct outlet_msg *m[4];
+    fake_add(h->in, "3.test", "s@x", "a@x", "hi", 0);
+    assert_int_equal(h->out->ops->claim(h->out, slice_str("3.test"), CLAIM_DUE, 0, m, 4), 1);
+    return m[0];
+}
+
 /* The heir knows what it is owed: the relay may be interrupted. */
 static void run_warm(struct house *h)
 {
@@ -47,21 +56,19 @@ static void run_warm(struct house *h)
 static void hand_over_in_order(void **state)
 {
     struct house *h = *state;
-    struct outlet_msg *m[4];
     h->bags[0] = "3.test";
     own(h);
-    fake_add(h->in, "3.test", "s@x", "a@x", "hi", 0);
-    assert_int_equal(h->out->ops->claim(h->out, slice_str("3.test"), CLAIM_DUE, 0, m, 4), 1);
+    struct outlet_msg *m = claim_one(h);
     plan_next(h, B);
     run(h, 50 * MS);
     assert_int_equal(owner_shard(h->o, 3), OWNER_OWNED); /* B is told what it is owed, and mail flows */
-    assert_true(h->out->ops->may(h->out, m[0]));
+    assert_true(h->out->ops->may(h->out, m));
     answer(&flushes[3], 3, 0);
     run(h, 50 * MS);
     assert_int_equal(owner_shard(h->o, 3), OWNER_QUIET);
-    assert_false(h->out->ops->may(h->out, m[0]));
+    assert_false(h->out->ops->may(h->out, m));
     h->claimed = 1; /* its end is on its way to the log */
-    h->out->ops->release(h->out, m[0]);
+    h->out->ops->release(h->out, m);
     run(h, 50 * MS);
     assert_int_equal(flushes_n, 1);
     h->claimed = 0;
@@ -124,10 +131,8 @@ static void heir_cannot_be_told(void **state)
 static void primary_keeps_us_waiting(void **state)
 {
     struct house *h = *state;
-    struct outlet_msg *m[4];
     own(h);
-    fake_add(h->in, "3.test", "s@x", "a@x", "hi", 0);
-    assert_int_equal(h->out->ops->claim(h->out, slice_str("3.test"), CLAIM_DUE, 0, m, 4), 1);
+    struct outlet_msg *m = claim_one(h);
     plan_next(h, B);
     run_warm(h);
     run(h, 29 * SEC);
@@ -135,8 +140,8 @@ static void primary_keeps_us_waiting(void **state)
     run(h, 2 * SEC);
     assert_int_equal(owner_shard(h->o, 3), OWNER_OWNED);
     assert_true(gate_may(h->gate, 3));
-    assert_false(h->out->ops->may(h->out, m[0]));
-    h->out->ops->release(h->out, m[0]);
+    assert_false(h->out->ops->may(h->out, m));
+    h->out->ops->release(h->out, m);
 }
 
 static void flush_fails(void **state)
@@ -206,14 +211,22 @@ static void unknown_but_done(void **state)
     assert_handed(h, B);
 }
 
-static void unknown_and_not_done(void **state)
+/* We asked coordination to make B the owner, and hear no answer. */
+static void hand_over_in_the_air(struct house *h)
 {
-    struct house *h = *state;
     own(h);
     prompt = true;
     plan_next(h, B);
     h->coord->away = true;
-    run(h, 10 * SEC);
+    run(h, SEC);
+    assert_int_equal(owner_shard(h->o, 3), OWNER_HANDING);
+}
+
+static void unknown_and_not_done(void **state)
+{
+    struct house *h = *state;
+    hand_over_in_the_air(h);
+    run(h, 9 * SEC);
     assert_int_equal(owner_shard(h->o, 3), OWNER_HANDING);
     h->coord->away = false;
     run(h, 5 * SEC);
@@ -224,12 +237,7 @@ static void unknown_and_not_done(void **state)
 static void unknown_then_lease_lost(void **state)
 {
     struct house *h = *state;
-    own(h);
-    prompt = true;
-    plan_next(h, B);
-    h->coord->away = true;
-    run(h, SEC);
-    assert_int_equal(owner_shard(h->o, 3), OWNER_HANDING);
+    hand_over_in_the_air(h);
     int64_t rev = kvstore_get(h->coord->store, slice_str("shards/shared/00003"))->mod_rev;
     owner_lease(h->o, false);
     run(h, 5 * SEC);
@@ -246,11 +254,7 @@ static void unknown_then_lease_lost(void **state)
 static void next_dies_in_doubt(void **state)
 {
     struct house *h = *state;
-    own(h);
-    prompt = true;
-    plan_next(h, B);
-    h->coord->away = true;
-    run(h, SEC);
+    hand_over_in_the_air(h);
     fake_coord_set(h->coord, "live/b", NULL);
     give_map(h);
     run(h, 5 * SEC);
@@ -295,12 +299,18 @@ static void say_handed(struct house *h, uint64_t epoch)
     owner_frame(h->o, &from, FRAME_HANDED, slice_of(text, wire_len(&w)));
 }
 
-static void handed_before_the_map(void **state)
+/* Shard 3 is B's at epoch 5 and planned to come to us, who have the lease. */
+static void b_owns(struct house *h)
 {
-    struct house *h = *state;
     owner_lease(h->o, true);
     set_shard(h, 3, B, SELF, 5);
     give_map(h);
+}
+
+static void handed_before_the_map(void **state)
+{
+    struct house *h = *state;
+    b_owns(h);
     set_shard(h, 3, SELF, "", 6);
     say_handed(h, 6);
     assert_true(h->changed);
@@ -329,9 +339,7 @@ static void handed_after_the_map(void **state)
 static void handed_at_another_epoch(void **state)
 {
     struct house *h = *state;
-    owner_lease(h->o, true);
-    set_shard(h, 3, B, SELF, 5);
-    give_map(h);
+    b_owns(h);
     say_handed(h, 6);
     set_shard(h, 3, SELF, "", 7);
     run(h, SEC);
@@ -341,9 +349,7 @@ static void handed_at_another_epoch(void **state)
 static void handed_long_ago(void **state)
 {
     struct house *h = *state;
-    owner_lease(h->o, true);
-    set_shard(h, 3, B, SELF, 5);
-    give_map(h);
+    b_owns(h);
     say_handed(h, 6);
     run(h, 11 * SEC);
     set_shard(h, 3, SELF, "", 6);
