@@ -63,20 +63,26 @@ def run_all(room, chosen, args, why_not):
     return 1 if count["failed"] else 0
 
 
-def main(room, modules, prepare=lambda build: None):
-    """room: of the build directory, where the scenarios' own are.  prepare: called once before the first; what it returns
-    is why none of them can run here.  Returns the exit status."""
+def arguments(known, full):
+    """Those of a run.py; known: names of its scenarios; full: what --full is for."""
     p = argparse.ArgumentParser()
     p.add_argument("--build", default="build")
-    p.add_argument("--full", action="store_true", help="also what takes long")
+    p.add_argument("--full", action="store_true", help=full)
     p.add_argument("--keep", action="store_true", help="leave the directories, wherever they are")
     p.add_argument("--list", action="store_true")
     p.add_argument("names", nargs="*")
     args = p.parse_args()
-    known = scenarios(modules)
     for name in args.names:
         if name not in known:
-            sys.exit("run.py: no scenario %s; there are: %s" % (name, ", ".join(known)))
+            sys.exit("run.py: no scenario %s; --list shows them" % name)
+    return args
+
+
+def main(room, modules, prepare=lambda build: None):
+    """room: of the build directory, where the scenarios' own are.  prepare: called once before the first; what it returns
+    is why none of them can run here.  Returns the exit status."""
+    known = scenarios(modules)
+    args = arguments(known, "also what takes long")
     if args.list:
         print("\n".join(known))
         return 0

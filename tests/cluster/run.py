@@ -7,7 +7,6 @@ Scenarios are the functions of planned.py, crash.py, cut.py, pools.py, recipient
 marked with @scenario; the quick ones run in `make test`, all of them with --full (`make cluster-full`).  NAME picks
 some.  Output is TAP.
 """
-import argparse
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import traceback
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 import wires  # noqa: E402
-from scenarios import Skipped  # noqa: E402
+from scenarios import Skipped, arguments  # noqa: E402
 from stage import SCENARIOS, Stage  # noqa: E402
 from programs import Failed  # noqa: E402
 import planned  # noqa: E402,F401
@@ -48,20 +47,10 @@ def run_one(number, s, stage):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--build", default="build")
-    p.add_argument("--full", action="store_true", help="all scenarios, with large numbers")
-    p.add_argument("--keep", action="store_true", help="leave the directories")
-    p.add_argument("--list", action="store_true")
-    p.add_argument("names", nargs="*")
-    args = p.parse_args()
-    known = {s.name: s for s in SCENARIOS}
+    args = arguments([s.name for s in SCENARIOS], "all scenarios, with large numbers")
     if args.list:
         print("\n".join("%-40s %s" % (s.name, "quick" if s.quick else "full") for s in SCENARIOS))
         return 0
-    for name in args.names:
-        if name not in known:
-            sys.exit("run.py: no scenario %s; --list shows them" % name)
     wires.enter()
     stage = Stage(args.build, args.full, args.keep)
     chosen = [s for s in SCENARIOS if (s.name in args.names if args.names else args.full or s.quick)]
