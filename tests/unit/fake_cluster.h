@@ -7,6 +7,7 @@
 #include "cluster/copies/copies_wire.h"
 #include "spool/base/err.h"
 #include "spool/base/log.h"
+#include "tests/unit/meta_rig.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

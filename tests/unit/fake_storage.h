@@ -222,15 +222,11 @@ static int fs_list(struct storage *s, struct slice domain, struct slice after,
 
 static size_t fmeta(uint8_t *out, size_t cap, uint32_t d, uint32_t items, uint32_t chunks)
 {
-    uint8_t v[12];
-    struct wire_wr w = wire_wr(out, cap), c = wire_wr(v, sizeof v);
+    struct wire_wr w = wire_wr(out, cap);
     meta_put(&w, RT_DOMAIN, fdomain(d));
     for (uint32_t i = 0; i < items; i++)
         meta_put(&w, RT_RCPT, SLICE_LIT("someone"));
-    wire_put_u32(&c, chunks);
-    wire_put_u64(&c, chunks * 100);
-    if (chunks)
-        meta_put(&w, RT_CHUNKS, slice_of(v, sizeof v));
+    rig_put_chunks(&w, chunks, (uint64_t)chunks * 100);
     return wire_len(&w);
 }
 

@@ -5,6 +5,7 @@
 #include "spool/base/rng.h"
 #include "spool/base/wire.h"
 #include "spool/queue/queue.h"
+#include "tests/unit/meta_rig.h"
 #include <assert.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -324,13 +325,7 @@ static inline struct record fake_msg(uint64_t counter, const char *domain, uint6
     meta_put(&w, RT_SENDER, slice_str("sender@example.net"));
     for (uint32_t i = 0; i < rcpts; i++)
         meta_put(&w, RT_RCPT, slice_str("rcpt@example.com"));
-    if (chunks) {
-        uint8_t v[12];
-        struct wire_wr c = wire_wr(v, sizeof v);
-        wire_put_u32(&c, chunks);
-        wire_put_u64(&c, (uint64_t)chunks * 100);
-        meta_put(&w, RT_CHUNKS, slice_of(v, sizeof v));
-    }
+    rig_put_chunks(&w, chunks, (uint64_t)chunks * 100);
     assert_false(w.bad);
     return (struct record){.type = REC_MSG,
                            .flags = chunks ? REC_F_CHUNKED : 0,

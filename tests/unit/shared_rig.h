@@ -8,6 +8,7 @@
 #include "spool/spool.h"
 #include "spool/storage.h"
 #include "tests/unit/map_rig.h"
+#include "tests/unit/meta_rig.h"
 
 #include <limits.h>
 #include <poll.h>
@@ -121,17 +122,14 @@ static inline void put_wait(int i, const struct record *rec)
 /* A message with two recipients, accepted at 1000 + n. */
 static inline void put_msg(int i, uint64_t n, uint32_t chunks)
 {
-    uint8_t meta[1024], body[3000], v[12];
-    struct wire_wr w = wire_wr(meta, sizeof meta), c = wire_wr(v, sizeof v);
+    uint8_t meta[1024], body[3000];
+    struct wire_wr w = wire_wr(meta, sizeof meta);
     memset(body, 'a' + (int)(n % 26), sizeof body);
     meta_put(&w, RT_DOMAIN, slice_str(DOMAIN));
     meta_put(&w, RT_SENDER, SLICE_LIT("s@example.net"));
     meta_put(&w, RT_RCPT, SLICE_LIT("u@a.test"));
     meta_put(&w, RT_RCPT, SLICE_LIT("v@a.test"));
-    wire_put_u32(&c, chunks);
-    wire_put_u64(&c, (uint64_t)chunks * 10);
-    if (chunks)
-        meta_put(&w, RT_CHUNKS, slice_of(v, sizeof v));
+    rig_put_chunks(&w, chunks, (uint64_t)chunks * 10);
     struct slice b = slice_of(body, chunks ? 0 : sizeof body);
     struct record rec = {.type = REC_MSG,
                          .flags = chunks ? REC_F_CHUNKED : 0,

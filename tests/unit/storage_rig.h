@@ -5,6 +5,7 @@
 #include "spool/copier.h"
 #include "spool/spool.h"
 #include "spool/storage.h"
+#include "tests/unit/meta_rig.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -145,13 +146,7 @@ static struct record msg_record(uint64_t n, uint32_t rcpts, uint32_t chunks, str
     meta_put(&w, RT_SENDER, SLICE_LIT("sender@example.net"));
     for (uint32_t i = 0; i < rcpts; i++)
         meta_put(&w, RT_RCPT, SLICE_LIT("rcpt@a.test"));
-    if (chunks) {
-        uint8_t v[12];
-        struct wire_wr c = wire_wr(v, sizeof v);
-        wire_put_u32(&c, chunks);
-        wire_put_u64(&c, (uint64_t)chunks * 10);
-        meta_put(&w, RT_CHUNKS, slice_of(v, sizeof v));
-    }
+    rig_put_chunks(&w, chunks, (uint64_t)chunks * 10);
     return (struct record){.type = REC_MSG,
                            .flags = chunks ? REC_F_CHUNKED : 0,
                            .id = id_of(n),

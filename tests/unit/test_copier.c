@@ -142,6 +142,16 @@ static struct intake_txn *begin(struct intake *in, size_t domains)
     return t;
 }
 
+/* Commits a message of one domain whose body came in two parts. */
+static void commit_parts(struct intake *in, struct slice part, int *rooms, struct answer *a_r)
+{
+    struct intake_txn *t = begin(in, 1);
+    *a_r = (struct answer){0};
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(in->ops->append(t, part, room, rooms), 0);
+    assert_int_equal(in->ops->commit(t, committed, a_r), 0);
+}
+
 static void the_intake_hands_over_to_the_copier(void **state)
 {
     (void)state;
@@ -168,11 +178,7 @@ static void the_intake_hands_over_to_the_copier(void **state)
     assert_int_equal(a.res, 0);
 
     /* a long body: chunks first, then the message */
-    a = (struct answer){0};
-    t = begin(in, 1);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(in->ops->append(t, slice_of(body, 10000), room, &rooms), 0);
-    assert_int_equal(in->ops->commit(t, committed, &a), 0);
+    commit_parts(in, slice_of(body, 10000), &rooms, &a);
     assert_int_equal(d.held_n, 3);
     assert_int_equal(d.held[0]->rec.type, REC_CHUNK);
     assert_int_equal(d.held[2]->rec.type, REC_MSG);
@@ -181,11 +187,7 @@ static void the_intake_hands_over_to_the_copier(void **state)
     assert_int_equal(a.res, 0);
 
     /* too late: the error has a name of its own, and what was stored is to be forgotten */
-    a = (struct answer){0};
-    t = begin(in, 1);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(in->ops->append(t, slice_of(body, 10000), room, &rooms), 0);
-    assert_int_equal(in->ops->commit(t, committed, &a), 0);
+    commit_parts(in, slice_of(body, 10000), &rooms, &a);
     desk_settle(&d, -SATCHEL_EAGAIN);
     in->ops->poll(in);
     assert_int_equal(a.res, -SATCHEL_ECOPIES);

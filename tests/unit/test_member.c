@@ -54,6 +54,13 @@ static void open_member(struct house *h)
     assert_int_equal(member_open(&h->m, &h->cfg, &app, &h->coord->base, &h->rng, &fake_clock), 0);
 }
 
+/* As a new process of the same node. */
+static void reopen_member(struct house *h)
+{
+    member_close(&h->m);
+    open_member(h);
+}
+
 static int setup(void **state)
 {
     struct house *h = calloc(1, sizeof *h);
@@ -137,8 +144,7 @@ static void joins_with_a_pool_of_its_own(void **state)
     fake_coord_set(h->coord, "meta", "{\"id\":\"aa000000000000000000000000000000\",\"version\":1}");
     fake_coord_set(h->coord, "pools/shared", "{\"copies\":3,\"acks\":2,\"shards\":64}");
     snprintf(h->cfg.self.pool, sizeof h->cfg.self.pool, "acme");
-    member_close(&h->m);
-    open_member(h);
+    reopen_member(h);
     run(h, 100000);
     assert_in(h);
     const struct cmap *map = fake_coord_map(h->coord);
@@ -155,8 +161,7 @@ static void configuration_changed(void **state)
     fake_coord_set(h->coord, "nodes/b",
                    "{\"storage\":\"01000000000000000000000000000000\",\"address\":\"10.0.0.9:1\",\"pool\":\"shared\","
                    "\"state\":\"cordoned\"}");
-    member_close(&h->m);
-    open_member(h); /* the former process's live/b is taken over at once */
+    reopen_member(h); /* the former process's live/b is taken over at once */
     h->lease = 0;
     run(h, 100000);
     assert_in(h);
@@ -207,8 +212,7 @@ static void another_cluster(void **state)
     struct house *h = *state;
     fake_coord_set(h->coord, "meta", "{\"id\":\"aa000000000000000000000000000000\",\"version\":1}");
     h->cfg.cluster = (struct storage_id){{0xbb}};
-    member_close(&h->m);
-    open_member(h);
+    reopen_member(h);
     expect_refused(h, "coordination holds cluster aa");
 }
 
@@ -216,13 +220,11 @@ static void emptied_coordination(void **state)
 {
     struct house *h = *state;
     h->cfg.cluster = (struct storage_id){{0xbb}};
-    member_close(&h->m);
-    open_member(h);
+    reopen_member(h);
     expect_refused(h, "coordination is empty");
     h->cfg.in_memory = true;
-    member_close(&h->m);
     h->refused[0] = 0;
-    open_member(h);
+    reopen_member(h);
     run(h, 100000);
     assert_in(h);
     assert_non_null(strstr(fake_coord_get(h->coord, "meta"), "bb0000"));
@@ -354,9 +356,8 @@ static void removed_while_running(void **state)
     assert_non_null(strstr(h->refused, "was removed"));
     assert_null(fake_coord_get(h->coord, "live/b"));
     assert_null(fake_coord_get(h->coord, "nodes/b"));
-    member_close(&h->m);
     h->refused[0] = 0;
-    open_member(h);
+    reopen_member(h);
     run(h, SEC);
     assert_in(h);
 }
