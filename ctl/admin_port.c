@@ -2,6 +2,7 @@
 #include "ctl/admin_impl.h"
 #include "dataplane/front.h"
 #include "dataplane/tcp/addr_text.h"
+#include "spool/base/err.h"
 #include "spool/base/metrics.h"
 
 #include <stdarg.h>
@@ -117,13 +118,27 @@ static json_t *counted_json(struct front *f)
     return j;
 }
 
+/* The port opens after the admin socket, and closes before it. */
+static enum MHD_Result not_there(struct admin_request *r, int rc)
+{
+    const struct admin_deps *d = &r->a->deps;
+    if (rc == -SATCHEL_ENOENT)
+        return admin_reply_error(r, MHD_HTTP_NOT_FOUND, "this node has no DPDK port",
+                                 "set dataplane.engine to dpdk; see docs/dpdk.md");
+    if (d->shutting_down && d->shutting_down(d->arg))
+        return admin_reply_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, "the DPDK port is closed: satcheld is shutting down",
+                                 "start satcheld again when it has ended");
+    return admin_reply_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, "the DPDK port is being started",
+                             "ask again in a moment");
+}
+
 enum MHD_Result admin_port_get(struct admin_request *r)
 {
     struct front *f = r->a->deps.front;
     struct front_port l;
-    if (!f || !front_port_look(f, &l))
-        return admin_reply_error(r, MHD_HTTP_NOT_FOUND, "this node has no DPDK port",
-                                 "set dataplane.engine to dpdk; see docs/dpdk.md");
+    int rc = f ? front_port_look(f, &l) : -SATCHEL_ENOENT;
+    if (rc < 0)
+        return not_there(r, rc);
     return admin_reply_json(r, MHD_HTTP_OK,
                             json_pack("{so so so sI sI sI so so so so so}", "device", device_json(&l.info), "addresses",
                                       addresses_json(&l), "gateways", gateways_json(&l), "mtu", (json_int_t)l.mtu,

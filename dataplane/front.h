@@ -51,8 +51,9 @@ struct front_port {
     uint64_t mapped_bytes; /* address space of its tables; what of it is used counts */
 };
 
-/* False: there is none, or none yet, or not any more.  There from before the first connection is served. */
-bool front_port_look(struct front *f, struct front_port *look_r);
+/* -SATCHEL_ENOENT: the settings want none; -SATCHEL_EAGAIN: not yet, or not any more.  There from before the first
+ * connection is served. */
+int front_port_look(struct front *f, struct front_port *look_r);
 /* 0: no port. */
 uint32_t front_port_queues(const struct front *f);
 uint64_t front_port_stat(const struct front *f, uint32_t queue, enum stat_id id);

@@ -182,18 +182,20 @@ static void look_at_settings(const struct front *f, struct front_port *l)
     l->mapped_bytes = transport_user_mapped(t);
 }
 
-bool front_port_look(struct front *f, struct front_port *look_r)
+int front_port_look(struct front *f, struct front_port *look_r)
 {
+    if (f->queues_n == 0)
+        return -SATCHEL_ENOENT;
     pthread_mutex_lock(&f->lock);
-    bool there = f->serving && f->port;
-    if (there) {
+    int rc = f->serving ? 0 : -SATCHEL_EAGAIN;
+    if (rc == 0) {
         *look_r = (struct front_port){.blocked = f->blocked.n};
         f->port->ops->info(f->port, &look_r->info);
         transport_user_call(queue_transport(f, 0), look_at_stack, look_r);
         look_at_settings(f, look_r);
     }
     pthread_mutex_unlock(&f->lock);
-    return there;
+    return rc;
 }
 
 uint32_t front_port_queues(const struct front *f)

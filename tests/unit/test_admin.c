@@ -22,12 +22,14 @@ enum { WAIT_MS = 10000 };
 
 /* One node without SMTP and relay, in a directory of its own. */
 static struct node {
-    char dir[64], socket[96], why[256];
+    char dir[64], socket[96], why[FRONT_WHY_MAX];
     uint16_t port;
     struct spool *spool;
     struct intake *intake;
     struct outlet *outlet;
     struct domains *domains;
+    struct front *front; /* NULL: none */
+    struct settings front_settings;
     struct admin *admin;
     struct client *client;
     atomic_bool stopping;
@@ -63,6 +65,7 @@ static void node_admin_open(void)
     const struct admin_deps deps = {
         .spool = node.spool,
         .domains = node.domains,
+        .front = node.front,
         .outlet = node.outlet,
         .clock = clock_system(),
         .started_us = clock_wall_us(clock_system()),
@@ -109,6 +112,8 @@ static int teardown(void **state)
     (void)state;
     client_close(&node.client);
     admin_close(&node.admin);
+    front_close(&node.front);
+    settings_free(&node.front_settings);
     domains_close(&node.domains);
     node.outlet->ops->close(&node.outlet);
     node.intake->ops->close(&node.intake);
@@ -417,10 +422,51 @@ static void the_node_says_how_it_is(void **state)
     assert_int_equal(atomic_load(&node.reloads), 1);
     atomic_store(&node.stopping, true);
     refuses("GET", "/health", NULL, -SATCHEL_EINVAL, "unexpected answer with status 503");
-    refuses("GET", "/v1/port", NULL, -SATCHEL_ENOENT, "set dataplane.engine to dpdk");
     s = ask("GET", "/v1/status", NULL);
     assert_string_equal(text(s, "health"), "stopping");
     json_decref(s);
+}
+
+/* A front-end that does not serve yet. */
+static void front_is_opened(const char *dataplane)
+{
+    char path[96];
+    snprintf(path, sizeof path, "%s/satcheld.yaml", node.dir);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "hostname: mx.test\nlisten: ['127.0.0.1:%u']\n%s", free_port(), dataplane);
+    fclose(file);
+    admin_close(&node.admin);
+    front_close(&node.front);
+    settings_free(&node.front_settings);
+    if (settings_load(&node.front_settings, path, node.why, sizeof node.why) < 0 ||
+        front_open(&node.front, &node.front_settings, node.why) < 0)
+        fail_msg("%s", node.why);
+    node_admin_open();
+}
+
+static void port_refused(unsigned status, const char *words)
+{
+    char why[CLIENT_WHY_MAX];
+    struct client_answer a;
+    assert_int_equal(client_raw(node.client, "GET", "/v1/port", NULL, &a, why), 0);
+    assert_int_equal(a.status, status);
+    if (!strstr(a.body, words))
+        fail_msg("%s", a.body);
+    free(a.type);
+    free(a.body);
+}
+
+static void a_port_is_not_there(void **state)
+{
+    (void)state;
+    port_refused(404, "set dataplane.engine to dpdk");
+    front_is_opened("");
+    port_refused(404, "set dataplane.engine to dpdk");
+    front_is_opened("dataplane:\n  engine: dpdk\n  addresses: [192.0.2.25/24]\n");
+    port_refused(503, "ask again in a moment");
+    atomic_store(&node.stopping, true);
+    port_refused(503, "start satcheld again when it has ended");
 }
 
 static void tcp_serves_nothing_that_is_secret(void **state)
@@ -580,6 +626,7 @@ int main(void)
         T(a_message_is_shown_and_read),
         T(messages_are_deleted),
         T(the_node_says_how_it_is),
+        T(a_port_is_not_there),
         T(tcp_serves_nothing_that_is_secret),
         T(a_list_is_set_changed_shown_and_cleared),
         T(a_wrong_list_changes_nothing),
