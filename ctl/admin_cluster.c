@@ -60,10 +60,16 @@ static json_t *coord_json(const struct node_info *n, uint64_t now_us)
                      "failures", (json_int_t)i->failures);
 }
 
+/* "": as admin_leader_json's null. */
+static const char *leader_name(const struct cmap *map, const struct node_info *n)
+{
+    return n->coord.reachable && !n->map_refused[0] && map ? map->leader : "";
+}
+
 json_t *admin_leader_json(const struct cmap *map, const struct node_info *n)
 {
-    bool known = n->coord.reachable && !n->map_refused[0] && map && map->leader[0];
-    return known ? json_string(map->leader) : json_null();
+    const char *name = leader_name(map, n);
+    return *name ? json_string(name) : json_null();
 }
 
 static json_t *copies_json(const struct copies_info *i)
@@ -193,19 +199,35 @@ static json_t *link_json(const struct peer_info *p)
                      (double)p->skew_us / 1e6, "queued_bytes", (json_int_t)p->queued, "why", p->why);
 }
 
-static json_t *node_json(struct admin *a, const struct cmap *map, const struct map_node *n,
-                         const struct cluster_peer_status *peers, size_t peers_n)
+/* What this node knows of all of them beside the map. */
+struct around {
+    const char *leader; /* of the map */
+    struct cluster_peer_status peers[PEERS_CAP];
+    size_t peers_n;
+};
+
+/* Until this thread's next call. */
+static const struct around *look_around(struct admin *a, const struct cmap *map)
+{
+    static _Thread_local struct around at;
+    struct cluster_status st;
+    at.leader = cluster_status(a->deps.cluster, &st) == 0 ? leader_name(map, &st.node) : "";
+    at.peers_n = cluster_peers(a->deps.cluster, at.peers, PEERS_CAP);
+    return &at;
+}
+
+static json_t *node_json(struct admin *a, const struct cmap *map, const struct map_node *n, const struct around *at)
 {
     struct node_counts c = count_shards(map, &n->storage);
     json_t *j =
         json_pack("{ss so ss ss ss sI ss sb sb sI sI sI}", "name", n->name, "storage", id_json(&n->storage), "address",
                   n->address, "zone", n->zone, "pool", n->pool, "weight", (json_int_t)n->weight, "state",
-                  node_state_name(n->state), "live", n->live, "leader", strcmp(map->leader, n->name) == 0, "owned",
+                  node_state_name(n->state), "live", n->live, "leader", strcmp(at->leader, n->name) == 0, "owned",
                   (json_int_t)c.owned, "stored", (json_int_t)c.stored, "former", (json_int_t)c.former);
     json_object_set_new(j, "self", json_boolean(strcmp(n->name, cluster_node_name(a->deps.cluster)) == 0));
-    for (size_t i = 0; i < peers_n; i++)
-        if (strcmp(peers[i].name, n->name) == 0)
-            json_object_set_new(j, "link", link_json(&peers[i].info));
+    for (size_t i = 0; i < at->peers_n; i++)
+        if (strcmp(at->peers[i].name, n->name) == 0)
+            json_object_set_new(j, "link", link_json(&at->peers[i].info));
     return j;
 }
 
@@ -232,11 +254,10 @@ enum MHD_Result admin_nodes_get(struct admin_request *r)
     enum MHD_Result answered;
     if (!in_cluster(r, &map, &answered))
         return answered;
-    static _Thread_local struct cluster_peer_status peers[PEERS_CAP];
-    size_t peers_n = cluster_peers(r->a->deps.cluster, peers, PEERS_CAP);
+    const struct around *at = look_around(r->a, map);
     json_t *list = json_array();
     for (uint32_t i = 0; i < map->nodes_n; i++) {
-        json_t *j = node_json(r->a, map, &map->nodes[i], peers, peers_n);
+        json_t *j = node_json(r->a, map, &map->nodes[i], at);
         if (!admin_arg(r, "local"))
             node_add_load(r->a, &map->nodes[i], j);
         json_array_append_new(list, j);
@@ -252,9 +273,7 @@ enum MHD_Result admin_node_get(struct admin_request *r)
     if (!in_cluster(r, &map, &answered))
         return answered;
     const struct map_node *n = cmap_node(map, r->name);
-    static _Thread_local struct cluster_peer_status peers[PEERS_CAP];
-    size_t peers_n = n ? cluster_peers(r->a->deps.cluster, peers, PEERS_CAP) : 0;
-    json_t *j = n ? node_json(r->a, map, n, peers, peers_n) : NULL;
+    json_t *j = n ? node_json(r->a, map, n, look_around(r->a, map)) : NULL;
     if (j)
         node_add_load(r->a, n, j);
     cmap_unref(map);
