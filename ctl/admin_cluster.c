@@ -167,8 +167,11 @@ enum MHD_Result admin_cluster_get(struct admin_request *r)
         return admin_reply_json(r, MHD_HTTP_OK, json_pack("{sn ss}", "cluster", "node", a->hostname));
     const struct cmap *map = cluster_map(a->deps.cluster);
     json_t *self = self_json(a, map);
-    if (self && !admin_arg(r, "local"))
-        json_object_set_new(self, "nodes", everybody_json(a, map, json_copy(self)));
+    if (self && !admin_arg(r, "local")) {
+        json_t *ours = json_copy(self);
+        json_object_set_new(self, "nodes", everybody_json(a, map, ours));
+        json_decref(ours);
+    }
     cmap_unref(map);
     if (!self)
         return admin_reply_error(r, MHD_HTTP_SERVICE_UNAVAILABLE, "the cluster's thread does not answer",
