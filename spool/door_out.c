@@ -6,8 +6,9 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <time.h>
 
-enum { CLAIM_BATCH = 64, DAMAGED_RETRY_S = 3600, PREFETCH_GAP = 8192, PREFETCH_MAX = 1 << 20 };
+enum { CLAIM_BATCH = 64, APPLIED_MS = 100, DAMAGED_RETRY_S = 3600, PREFETCH_GAP = 8192, PREFETCH_MAX = 1 << 20 };
 
 struct ready_name {
     struct ready_name *next;
@@ -253,15 +254,27 @@ static struct out_msg *msg_unreadable(const struct claim *c, struct slice domain
     return m;
 }
 
+/* What was answered with 250 moments ago may be on its way to the index still: it is not "not there". */
+static int claim_when_applied(struct spool *s, const struct msgid *id, struct claim *c_r, char domain_r[256])
+{
+    for (int ms = 0;; ms++) {
+        bool all = atomic_load(&s->unapplied) == 0;
+        spool_lock(s);
+        int rc = queue_claim_id(s->queue, id, c_r, domain_r);
+        spool_unlock(s);
+        if (rc != -SATCHEL_ENOENT || all || ms == APPLIED_MS)
+            return rc;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
 static int out_claim_id(struct outlet *o, const struct msgid *id, struct outlet_msg **msg_r)
 {
     struct outlet_door *d = (struct outlet_door *)o;
     struct claim c;
     struct record rec;
     char domain[256];
-    spool_lock(d->s);
-    int rc = queue_claim_id(d->s->queue, id, &c, domain);
-    spool_unlock(d->s);
+    int rc = claim_when_applied(d->s, id, &c, domain);
     if (rc < 0)
         return rc;
     rc = segread_head(d->heads, c.pos, c.size, &rec);

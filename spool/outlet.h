@@ -39,7 +39,8 @@ struct outlet_ops {
      */
     size_t (*claim)(struct outlet *o, struct slice domain, enum claim_mode mode, uint64_t before_us,
                     struct outlet_msg **msgs_r, size_t cap);
-    /* One that cannot be read, too: see outlet_msg.unreadable. */
+    /* One that cannot be read, too: see outlet_msg.unreadable.  Not for a thread that serves others: where the ID is
+     * not known it waits, 100 ms at most, for what was acknowledged before and is on its way to the index. */
     int (*claim_id)(struct outlet *o, const struct msgid *id, struct outlet_msg **msg_r);
     /* Bytes [off, off+n) of trace field + body: bytes read, 0 at the end, or error. data_r borrows until the next read
      * on this door: no copy is made for small messages. */

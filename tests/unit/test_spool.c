@@ -245,6 +245,34 @@ static void messages_come_out_as_they_went_in(void **state)
     spool_close(&s);
 }
 
+/* The index follows the log some milliseconds later; who has the ID of the 250 need not know. */
+static void what_was_acknowledged_is_there_at_once(void **state)
+{
+    (void)state;
+    struct spool *s = open_spool(64u << 20, 0);
+    struct intake *in;
+    struct outlet *o;
+    assert_int_equal(spool_intake(s, &in), 0);
+    assert_int_equal(spool_outlet(s, &o), 0);
+    for (int i = 0; i < 40; i++) {
+        struct post p = {0};
+        const char *domain = "now.test";
+        struct outlet_msg *m;
+        assert_int_equal(post_to(in, &domain, 1, 100, 1, &p), 0);
+        while (!p.done)
+            turn(in);
+        assert_int_equal(p.res, 0);
+        assert_int_equal(o->ops->claim_id(o, &p.ids[0], &m), 0);
+        o->ops->release(o, m);
+    }
+    struct msgid none = {.counter = 1};
+    struct outlet_msg *m;
+    assert_int_equal(o->ops->claim_id(o, &none, &m), -SATCHEL_ENOENT);
+    in->ops->close(&in);
+    o->ops->close(&o);
+    spool_close(&s);
+}
+
 static void restart_finds_everything(void **state)
 {
     (void)state;
@@ -547,6 +575,7 @@ int main(void)
 #define SPOOL_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         SPOOL_TEST(messages_come_out_as_they_went_in),
+        SPOOL_TEST(what_was_acknowledged_is_there_at_once),
         SPOOL_TEST(restart_finds_everything),
         SPOOL_TEST(one_body_for_two_domains),
         SPOOL_TEST(aborted_messages_leave_nothing),
