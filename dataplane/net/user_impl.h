@@ -5,8 +5,8 @@
  *
  * A connection's object is TCP's, with a struct uconn and the app's session behind it (tcp_config.conn_bytes): no
  * allocation and no lookup leads from one to the other, and with a million of them all that a packet needs is on one
- * page.  Nothing is given back to TCP outside the work list, so that events and callbacks may
- * hold a connection until the turn's work. */
+ * page.  Nothing is given back to TCP outside the work list, so that events and callbacks may hold a connection until
+ * the turn's work. */
 #pragma once
 #include "dataplane/net/sendq.h"
 #include "dataplane/net/user.h"
@@ -15,7 +15,6 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stddef.h>
 
 #define USER_WATCH_MAX     8u
 #define USER_FLUSH_US      30000000u /* closing: the peer must take something in this time */

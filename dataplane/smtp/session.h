@@ -100,7 +100,8 @@ struct smtp_line { /* an incomplete command line */
     bool over; /* longer than SMTP_LINE_MAX: dropped up to its CRLF */
 };
 
-/* Embedded for the pool; its fields are the session's own.  First, in few cache lines, what each command looks at. */
+/* Embedded in what its owner keeps of a client; its fields are the session's own.  First, in few cache lines, what each
+ * command looks at. */
 struct smtp_session {
     struct smtp_site *site;
     const struct smtp_out *out;
