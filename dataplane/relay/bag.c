@@ -456,14 +456,16 @@ static void set_wake(struct bag *b)
     else
         at = later(b->quiet_us, RELAY_FORGET_US);
     if (s.messages > 0 && !b->gone) {
-        uint64_t wall = clock_wall_us(r->clock), due = o->ops->next_due(o, bag_name(b));
+        uint64_t due = o->ops->next_due(o, bag_name(b)), wall = clock_wall_us(r->clock);
+        /* Its announcement was swallowed by our own claims, or it became due since we asked for some. */
+        bool missed = s.messages > s.held + s.deferred + s.claimed || due <= wall;
         at = later(now, 60000000); /* expiry */
         if (b->st.next_probe_us)
             at = earlier(at, b->st.next_probe_us > now ? b->st.next_probe_us : now + 1000000);
-        else if (b->st.state != RELAY_HELD && s.messages > s.held + s.deferred + s.claimed)
-            at = earlier(at, now + 1000000); /* mail whose announcement was swallowed by our own claims */
+        else if (b->st.state != RELAY_HELD && missed)
+            at = earlier(at, now + 1000000);
         if (due != UINT64_MAX && due > wall)
-            at = earlier(at, later(now, due - wall));
+            at = earlier(at, later(clock_boot_us(r->clock), due - wall));
     }
     if (now < r->paused_until_us)
         at = earlier(at, r->paused_until_us);

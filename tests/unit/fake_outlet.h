@@ -43,8 +43,9 @@ struct fake_outlet {
     uint32_t dsns;
     char dsn[32768], dsn_domain[256];
     bool closed, asked;
-    atomic_uint era;      /* odd: shut */
-    atomic_int shut_asks; /* that many more questions are answered yes, then it shuts by itself; 0: never */
+    atomic_uint era;        /* odd: shut */
+    atomic_bool due_passes; /* once: the time that next_due would have said is over before it returns */
+    atomic_int shut_asks;   /* that many more questions are answered yes, then it shuts by itself; 0: never */
 };
 
 static struct fake_outlet *fake_of(struct outlet *o)
@@ -280,6 +281,10 @@ static uint64_t fake_next_due(struct outlet *o, struct slice domain)
             due = x->m.state.due_us;
     }
     pthread_mutex_unlock(&f->lock);
+    if (due != UINT64_MAX && due > now && atomic_exchange(&f->due_passes, false)) {
+        usleep((useconds_t)(due - now));
+        return 0;
+    }
     return due != UINT64_MAX && due <= now ? 0 : due;
 }
 

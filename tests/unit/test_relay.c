@@ -219,6 +219,18 @@ static void temporary_and_permanent(void **state)
     wait_for(ended(h, ITEM_DELIVERED) == 6);
 }
 
+/* What was not due when it was claimed, and is when it is asked how long to wait. */
+static void due_while_it_is_looked_at(void **state)
+{
+    struct house *h = *state;
+    primary_up(h->primary);
+    atomic_store(&h->out->due_passes, true);
+    start(h);
+    fake_add(h->out, DOMAIN, "s@sender.test", "later@" DOMAIN, "hi", 0);
+    wait_for(fake_look(h->out, 0).m.state.attempts >= 3);
+    assert_false(atomic_load(&h->out->due_passes));
+}
+
 static void null_sender_gets_no_dsn(void **state)
 {
     struct house *h = *state;
@@ -637,6 +649,7 @@ int main(void)
         T(window_over_connections),
         T(large_bodies),
         T(temporary_and_permanent),
+        T(due_while_it_is_looked_at),
         T(null_sender_gets_no_dsn),
         T(brownout),
         T(busy_greeting),
