@@ -97,7 +97,7 @@ admin_handler admin_shards_get, admin_shard_get, admin_shard_move;
 /* ---- admin_port.c */
 admin_handler admin_port_get;
 /* In Prometheus' format; nothing where there is no port. */
-void admin_port_metrics(const struct front *f, FILE *out);
+void admin_port_metrics(struct front *f, FILE *out);
 
 /* ---- admin_page.c */
 admin_handler admin_page_get;

@@ -23,10 +23,11 @@ static json_t *device_json(const struct port_info *i)
     json_t *offloads =
         json_pack("{sb sb sb sb sb sb}", "verify_ip", i->rx_ip_sum, "verify_tcp", i->rx_l4_sum, "make_ip", i->tx_ip_sum,
                   "make_tcp", i->tx_tcp_sum, "take_tag", i->rx_vlan, "put_tag", i->tx_vlan);
-    return json_pack("{ss ss so sI sI sI sI sb sb so}", "name", i->name, "driver", i->driver, "mac", mac_json(i->mac),
-                     "mtu", (json_int_t)i->mtu, "queues", (json_int_t)i->queues, "receive_queues",
-                     (json_int_t)i->rx_queues, "send_queues", (json_int_t)i->tx_queues, "spreads_flows", i->rss,
-                     "interrupts", i->rx_interrupt, "offloads", offloads);
+    return json_pack("{ss ss so sb sI sI sI sI sb sb so}", "name", i->name, "driver", i->driver, "mac",
+                     mac_json(i->mac), "link_up", i->link_up, "mtu", (json_int_t)i->mtu, "queues",
+                     (json_int_t)i->queues, "receive_queues", (json_int_t)i->rx_queues, "send_queues",
+                     (json_int_t)i->tx_queues, "spreads_flows", i->rss, "interrupts", i->rx_interrupt, "offloads",
+                     offloads);
 }
 
 static json_t *addresses_json(const struct front_port *l)
@@ -159,8 +160,14 @@ static const char *ending_of(int id)
     return stat_is_now((enum stat_id)id) ? "" : "_total";
 }
 
-void admin_port_metrics(const struct front *f, FILE *out)
+#define LINK_NAME "satchel_port_link_up"
+#define LINK_HELP "1: the device has a link; 0: no cable, or nobody at the other end of its socket"
+
+void admin_port_metrics(struct front *f, FILE *out)
 {
+    if (f && front_port_queues(f))
+        fprintf(out, "# HELP " LINK_NAME " " LINK_HELP "\n# TYPE " LINK_NAME " gauge\n" LINK_NAME " %d\n",
+                front_port_link_up(f));
     for (int i = 0; f && front_port_queues(f) && i < STAT_N; i++) {
         const char *name = stat_rows[i].name;
         fprintf(out, "# HELP satchel_port_%s%s %s\n# TYPE satchel_port_%s%s %s\n", name, ending_of(i),
@@ -175,10 +182,10 @@ void admin_metrics_doc(FILE *out)
 {
     metrics_doc(out);
     fputs("\n## The DPDK port\n\n"
-          "With `dataplane.engine: dpdk`, each with a label `queue`; from `dataplane/tcp/stats.def`. `satchelctl port "
-          "show` "
-          "shows the same.\n\n"
-          "| name | kind | what it says |\n|---|---|---|\n",
+          "With `dataplane.engine: dpdk`, each but the first with a label `queue`; from `dataplane/tcp/stats.def`. "
+          "`satchelctl port show` shows the same.\n\n"
+          "| name | kind | what it says |\n|---|---|---|\n"
+          "| `" LINK_NAME "` | gauge | " LINK_HELP " |\n",
           out);
     for (int i = 0; i < STAT_N; i++)
         fprintf(out, "| `satchel_port_%s%s` | %s | %s |\n", stat_rows[i].name, ending_of(i), kind_of(i),

@@ -46,8 +46,8 @@ static void offloads_print(json_t *o)
 static void head_print(const json_t *p)
 {
     const json_t *d = json_object_get(p, "device");
-    printf("device      %s, driver %s, MAC %s, MTU %" PRIu64, json_text(d, "name"), json_text(d, "driver"),
-           json_text(d, "mac"), json_count(p, "mtu"));
+    printf("device      %s, driver %s, link %s, MAC %s, MTU %" PRIu64, json_text(d, "name"), json_text(d, "driver"),
+           json_is_true(json_object_get(d, "link_up")) ? "up" : "DOWN", json_text(d, "mac"), json_count(p, "mtu"));
     if (json_count(p, "vlan"))
         printf(", VLAN %" PRIu64, json_count(p, "vlan"));
     printf("\nqueues      %" PRIu64 " on %" PRIu64 " of the device; flows are spread %s; idle workers %s\n",

@@ -54,6 +54,8 @@ struct front_port {
 /* -SATCHEL_ENOENT: the settings want none; -SATCHEL_EAGAIN: not yet, or not any more.  There from before the first
  * connection is served. */
 int front_port_look(struct front *f, struct front_port *look_r);
+/* False: the device has no link, or there is no port, or not yet. */
+bool front_port_link_up(struct front *f);
 /* 0: no port. */
 uint32_t front_port_queues(const struct front *f);
 uint64_t front_port_stat(const struct front *f, uint32_t queue, enum stat_id id);

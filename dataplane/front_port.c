@@ -198,6 +198,16 @@ int front_port_look(struct front *f, struct front_port *look_r)
     return rc;
 }
 
+bool front_port_link_up(struct front *f)
+{
+    struct port_info info = {.link_up = false};
+    pthread_mutex_lock(&f->lock);
+    if (f->queues_n > 0 && f->serving)
+        f->port->ops->info(f->port, &info);
+    pthread_mutex_unlock(&f->lock);
+    return info.link_up;
+}
+
 uint32_t front_port_queues(const struct front *f)
 {
     return f->queues_n;

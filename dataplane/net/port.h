@@ -27,6 +27,7 @@ struct port_info {
     bool rss;                                                           /* the device spreads flows itself */
     bool rx_ip_sum, rx_l4_sum, tx_ip_sum, tx_tcp_sum, tx_vlan, rx_vlan; /* what it does for us */
     bool rx_interrupt;                                                  /* arm's descriptor tells of all frames */
+    bool link_up;                   /* false: no cable, or nobody at the other end of its socket */
     uint32_t buffers, buffers_used; /* for frames; used: also by rings of the device and on their way */
     char name[64];                  /* "net_af_packet0" */
     char driver[32];                /* "net_af_packet" */
@@ -77,6 +78,7 @@ struct port_dpdk_config {
     uint32_t buffers;          /* mbufs of the pool, all queues; 0: enough for the rings and bursts */
     uint16_t mtu;              /* 0: the device's */
     bool offloads;             /* use what the device offers; true */
+    uint32_t peer_wait_ms;     /* for who connects to net_virtio_user with server=1; 0: 30,000 */
 };
 /* Starts the EAL (once a process) and the device. 0 or -SATCHEL_E* with why_r (PORT_WHY_MAX): what failed and its
  * remedy

@@ -318,7 +318,9 @@ static bool frames_wait(struct dpdk_queue *q)
     uint16_t i, end;
     if (q->in && !rte_ring_empty(q->in))
         return true;
-    for (rx_span(q, &i, &end); q->d->info.rx_interrupt && i < end; i++)
+    if (!q->d->info.rx_interrupt || atomic_load(&q->d->no_link))
+        return false;
+    for (rx_span(q, &i, &end); i < end; i++)
         if (rte_eth_rx_queue_count(q->d->id, i) > 0)
             return true;
     return false;
@@ -329,8 +331,7 @@ static int dpdk_arm(struct port_queue *pq)
 {
     struct dpdk_queue *q = dpdk_queue_of(pq);
     uint16_t i, end;
-    if (q->in)
-        bell_arm(&q->bell);
+    bell_arm(&q->bell);
     for (rx_span(q, &i, &end); q->d->info.rx_interrupt && i < end; i++)
         rte_eth_dev_rx_intr_enable(q->d->id, i);
     q->armed = true;
@@ -359,8 +360,7 @@ static void dpdk_disarm(struct port_queue *pq)
     if (!q->armed)
         return;
     q->armed = false;
-    if (q->in)
-        bell_disarm(&q->bell);
+    bell_disarm(&q->bell);
     if (!q->d->info.rx_interrupt)
         return;
     for (rx_span(q, &i, &end); i < end; i++)
@@ -368,9 +368,9 @@ static void dpdk_disarm(struct port_queue *pq)
     intr_read(q);
 }
 
-static void wake_add(struct dpdk_queue *q, int fd, uint32_t what)
+static void wake_add(struct dpdk_queue *q, int fd, bool edge, uint32_t what)
 {
-    struct epoll_event e = {.events = EPOLLIN, .data.u32 = what};
+    struct epoll_event e = {.events = EPOLLIN | (edge ? EPOLLET : 0u), .data.u32 = what};
     if (epoll_ctl(q->wake_fd, EPOLL_CTL_ADD, fd, &e) != 0)
         log_warning("port.wake", "device=%s fd=%d why=\"%s\"", q->d->info.name, fd, satchel_strerror(errno));
 }
@@ -381,10 +381,9 @@ static int wake_make(struct dpdk_queue *q)
     q->wake_fd = epoll_create1(EPOLL_CLOEXEC);
     if (q->wake_fd < 0)
         return -errno;
-    if (q->in)
-        wake_add(q, q->bell.fd, UINT32_MAX);
+    wake_add(q, q->bell.fd, false, UINT32_MAX);
     for (rx_span(q, &i, &end); q->d->info.rx_interrupt && i < end; i++)
-        wake_add(q, q->d->intr[i].fd, i);
+        wake_add(q, q->d->intr[i].fd, q->d->intr[i].edge, i);
     return 0;
 }
 
@@ -394,6 +393,7 @@ static void dpdk_info(const struct port *p, struct port_info *i_r)
 {
     const struct dpdk_port *d = (const struct dpdk_port *)p;
     *i_r = d->info;
+    i_r->link_up = dpdk_link_up(d);
     i_r->buffers_used = rte_mempool_in_use_count(d->pool);
 }
 
@@ -441,6 +441,7 @@ static void dpdk_close(struct port **p)
     *p = NULL;
     if (!d)
         return;
+    dpdk_link_unwatch(d);
     for (uint32_t i = 0; i < d->info.queues; i++)
         queue_close(&d->queues[i]);
     dpdk_dev_close(d);
@@ -508,5 +509,6 @@ int port_dpdk_open(struct port **p_r, const struct port_dpdk_config *cfg, char *
         return dpdk_fail(res, why_r, "give the machine more memory or descriptors", "no queue for a worker: %s",
                          satchel_strerror(res));
     }
+    dpdk_link_watch(d);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* port_dpdk.h - inside the DPDK port.  Nobody outside dataplane/net/port_dpdk*.c includes this.
  *
- * port_dpdk_eal.c starts the EAL and hears its log, port_dpdk_dev.c sets a device up, port_dpdk.c moves frames.
+ * port_dpdk_eal.c starts the EAL and hears its log, port_dpdk_sock.c sees to the sockets of devices that have one,
+ * port_dpdk_dev.c sets a device up, port_dpdk.c moves frames.
  *
  * Two ways to spread flows over workers.  RSS: worker i has receive queue i.  Software: all workers share the device's
  * receive queues under one lock; whoever gets the lock polls, keeps what is its own and puts the rest on the others'
@@ -16,6 +17,7 @@
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 #include <rte_spinlock.h>
+#include <stdatomic.h>
 
 #define DPDK_QUEUES_MAX 64u
 #define DPDK_RX_MAX     64u /* receive queues of a device polled in software */
@@ -26,6 +28,7 @@
 struct dpdk_intr {
     int fd;
     bool counts; /* an eventfd: must be read */
+    bool edge;   /* one that nobody reads: each new frame is an edge */
 };
 
 struct dpdk_queue {
@@ -33,8 +36,8 @@ struct dpdk_queue {
     struct dpdk_port *d;
     uint16_t rx, tx;     /* of the device */
     struct rte_ring *in; /* from other workers; NULL with one worker */
-    struct bell bell;    /* rung by them */
-    int wake_fd;         /* epoll: the bell and the interrupts; -1: neither */
+    struct bell bell;    /* rung by them, and when the link comes or goes */
+    int wake_fd;         /* epoll: the bell and the interrupts */
     bool armed;
     uint32_t burst_n;
     struct rte_mbuf *burst[PORT_BURST_MAX]; /* sent, not flushed */
@@ -48,6 +51,8 @@ struct dpdk_port { /* NOLINT(clang-analyzer-optin.performance.Padding): locks ha
     uint32_t room;         /* of a frame to send */
     uint16_t nb_rx, nb_tx; /* queues of the device */
     bool prepare;          /* rte_eth_tx_prepare before sending */
+    bool tells_link;       /* the device calls us when its link comes or goes */
+    atomic_bool no_link;   /* it said so: nothing is received */
     uint64_t tx_flags;     /* mbuf flags that the device was asked to serve */
     struct dpdk_intr intr[DPDK_RX_MAX];
     uint32_t key[DPDK_KEY_BYTES / 4]; /* of the hash, both kinds */
@@ -70,6 +75,21 @@ void dpdk_said_forget(void);
 /* Lines of the EAL are dropped between these: a question is put to a driver that may not know the answer. */
 void dpdk_log_hush(bool hush);
 
+/* ---- port_dpdk_sock.c: before and while the EAL starts */
+
+/* A socket that a device of the arguments will listen on and nobody serves any more is removed.  -SATCHEL_E* with
+ * why_r: somebody does, or it is no socket. */
+int dpdk_sock_clear(const struct port_dpdk_config *cfg, char *why_r);
+/* From begin to end, a peer that does not come within cfg->peer_wait_ms, or not before this process is told to end, is
+ * given up: the device is not there then, and end says why. */
+struct dpdk_wait *dpdk_sock_wait_begin(const struct port_dpdk_config *cfg);
+int dpdk_sock_wait_end(struct dpdk_wait **w, char *why_r);
+bool dpdk_arg_is_virtio_user(const char *arg);
+
 /* ---- port_dpdk_dev.c */
 int dpdk_dev_open(struct dpdk_port *d, const struct port_dpdk_config *cfg, char *why_r);
 void dpdk_dev_close(struct dpdk_port *d);
+/* From watch to unwatch, a link that comes or goes is logged, and wakes all queues: they exist. */
+void dpdk_link_watch(struct dpdk_port *d);
+void dpdk_link_unwatch(struct dpdk_port *d);
+bool dpdk_link_up(const struct dpdk_port *d);

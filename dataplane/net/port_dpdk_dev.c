@@ -4,9 +4,11 @@
 #include "spool/base/log.h"
 
 #include <net/if.h>
+#include <pthread.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_mempool.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
@@ -84,6 +86,7 @@ static void device_offer(struct dpdk_port *d, const struct port_dpdk_config *cfg
     conf_r->txmode.offloads = tx & (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |
                                     RTE_ETH_TX_OFFLOAD_VLAN_INSERT | RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE);
     conf_r->intr_conf.rxq = 1;
+    conf_r->intr_conf.lsc = di->dev_flags && *di->dev_flags & RTE_ETH_DEV_INTR_LSC ? 1 : 0;
     if (d->info.rss) {
         conf_r->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf_r->rxmode.offloads |= rx & RTE_ETH_RX_OFFLOAD_RSS_HASH;
@@ -215,7 +218,7 @@ static int device_start(struct dpdk_port *d, const struct port_dpdk_config *cfg,
     dpdk_log_hush(true);
     int res = device_try(d, cfg, conf, di);
     if (res < 0) {
-        conf->intr_conf.rxq = 0;
+        conf->intr_conf.rxq = conf->intr_conf.lsc = 0;
         res = device_try(d, cfg, conf, di);
     }
     dpdk_log_hush(false);
@@ -240,7 +243,8 @@ static void device_listen(struct dpdk_port *d)
 
 /* ---- interrupts */
 
-/* Eventfds count and must be read; a tap's descriptor is the tap itself.  UIO's interrupts are of another kind. */
+/* Eventfds count and must be read; net_vhost's is an epoll of its own, around an eventfd that nobody reads; a tap's
+ * descriptor is the tap itself.  UIO's interrupts are of another kind. */
 static bool intr_usable(struct dpdk_intr *intr)
 {
     char path[64], to[64];
@@ -248,6 +252,7 @@ static bool intr_usable(struct dpdk_intr *intr)
     ssize_t n = readlink(path, to, sizeof to - 1);
     to[n < 0 ? 0 : n] = 0;
     intr->counts = strstr(to, "eventfd") != NULL;
+    intr->edge = strstr(to, "eventpoll") != NULL;
     return n > 0 && strncmp(to, "/dev/uio", 8) != 0;
 }
 
@@ -255,7 +260,7 @@ static bool intr_usable(struct dpdk_intr *intr)
 static bool intr_enables(const struct dpdk_port *d, uint16_t i)
 {
     int res = rte_eth_dev_rx_intr_enable(d->id, i);
-    return res == 0 || (res == -ENOTSUP && !d->intr[i].counts);
+    return res == 0 || (res == -ENOTSUP && !d->intr[i].counts && !d->intr[i].edge);
 }
 
 static bool intr_have(struct dpdk_port *d)
@@ -265,7 +270,7 @@ static bool intr_have(struct dpdk_port *d)
         if (d->intr[i].fd < 0 || !intr_usable(&d->intr[i]) || !intr_enables(d, i))
             return false;
         /* An edge that came before we asked for it is lost, unless frames can be counted. */
-        if (d->intr[i].counts && rte_eth_rx_queue_count(d->id, i) < 0)
+        if ((d->intr[i].counts || d->intr[i].edge) && rte_eth_rx_queue_count(d->id, i) < 0)
             return false;
         rte_eth_dev_rx_intr_disable(d->id, i);
     }
@@ -276,7 +281,52 @@ static void intr_probe(struct dpdk_port *d, const struct rte_eth_conf *conf)
 {
     dpdk_log_hush(true);
     d->info.rx_interrupt = conf->intr_conf.rxq && intr_have(d);
+    d->tells_link = conf->intr_conf.lsc;
     dpdk_log_hush(false);
+}
+
+/* ---- link */
+
+bool dpdk_link_up(const struct dpdk_port *d)
+{
+    struct rte_eth_link link = {0};
+    return rte_eth_link_get_nowait(d->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}
+
+/* Any thread: what was seen last is what stands. */
+static void link_look(struct dpdk_port *d)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    bool up = dpdk_link_up(d), was = !atomic_exchange(&d->no_link, !up);
+    pthread_mutex_unlock(&lock);
+    if (up != was)
+        log_info("port.link", "device=%s up=%d", d->info.name, up);
+}
+
+/* Who sleeps arms anew: a device forgets who wanted interrupts when its peer comes again. */
+static int link_changed(uint16_t id, enum rte_eth_event_type type, void *arg, void *ret)
+{
+    struct dpdk_port *d = arg;
+    (void)id, (void)type, (void)ret;
+    link_look(d);
+    for (uint32_t i = 0; i < d->info.queues; i++)
+        bell_ring(&d->queues[i].bell);
+    return 0;
+}
+
+void dpdk_link_watch(struct dpdk_port *d)
+{
+    if (!d->tells_link)
+        return;
+    rte_eth_dev_callback_register(d->id, RTE_ETH_EVENT_INTR_LSC, link_changed, d);
+    link_look(d);
+}
+
+void dpdk_link_unwatch(struct dpdk_port *d)
+{
+    while (d->tells_link && rte_eth_dev_callback_unregister(d->id, RTE_ETH_EVENT_INTR_LSC, link_changed, d) == -EAGAIN)
+        sched_yield();
 }
 
 /* ---- open, close */

@@ -4,6 +4,7 @@
  * for the error that follows.  It would print its usage on standard output when it dislikes an argument: that is kept
  * away while it starts. */
 #include "dataplane/net/port_dpdk.h"
+#include "spool/base/clock.h"
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 
@@ -22,6 +23,7 @@
 
 #define EAL_ARGS_MAX 64u
 #define SAID_MAX     240u
+#define AGAIN_US     1000000u
 
 static bool started;
 static atomic_bool hushed;
@@ -52,11 +54,27 @@ void dpdk_said_forget(void)
     pthread_mutex_unlock(&said_lock);
 }
 
+/* The same line as just before: drivers repeat themselves, some dozens of times over a peer that is gone. */
+static bool is_again(struct slice line)
+{
+    static char last[SAID_MAX];
+    static uint64_t last_us;
+    uint64_t now = clock_boot_us(clock_system());
+    pthread_mutex_lock(&said_lock);
+    bool again = slice_eq(line, slice_str(last)) && now - last_us < AGAIN_US;
+    last_us = now;
+    snprintf(last, sizeof last, "%.*s", SLICE_FMT(line));
+    pthread_mutex_unlock(&said_lock);
+    return again;
+}
+
 static void heard(struct slice line, uint32_t level)
 {
     char quoted[2 * SAID_MAX];
     if (level <= RTE_LOG_ERR)
         said_add(line);
+    if (is_again(line))
+        return;
     if (level <= RTE_LOG_WARNING)
         log_warning("dpdk.log", "text=%s", log_quote(line, quoted, sizeof quoted));
     else
@@ -166,6 +184,15 @@ static void arg_memory(struct eal_args *a, const struct port_dpdk_config *cfg)
     arg_add(a, text);
 }
 
+/* The peer of a net_virtio_user maps our memory, eight files of it at most: a huge page each would be too many. */
+static bool is_shared(const struct port_dpdk_config *cfg)
+{
+    for (uint32_t i = 0; i < cfg->eal_args_n; i++)
+        if (dpdk_arg_is_virtio_user(cfg->eal_args[i]))
+            return true;
+    return false;
+}
+
 /* Memory and state of this process alone, so that several can live on one machine; nothing else listens.  The EAL knows
  * two words for it, and refuses the first without huge pages. */
 static void args_fill(struct eal_args *a, const struct port_dpdk_config *cfg, const cpu_set_t *cpus)
@@ -179,6 +206,8 @@ static void args_fill(struct eal_args *a, const struct port_dpdk_config *cfg, co
         arg_add(a, "--no-telemetry");
     if (given(cfg, "--no-huge") && !given(cfg, "-m --socket-mem"))
         arg_memory(a, cfg);
+    if (is_shared(cfg) && !given(cfg, "--single-file-segments --no-huge"))
+        arg_add(a, "--single-file-segments");
     for (uint32_t i = 0; i < cfg->eal_args_n; i++)
         arg_split(a, cfg->eal_args[i]);
 }
@@ -210,6 +239,9 @@ static const struct remedy {
     {{"parse device", "find bus"},
      "is that the name of a driver (net_af_packet0, net_tap0, net_memif0), and is it installed (apt-get install dpdk "
      "librte-meta-net)",
+     false},
+    {{"connect error"},
+     "start what serves its socket first, or let satcheld serve it (server=1 for net_virtio_user)",
      false},
     {{"hugepage"}, "reserve huge pages with 'sysctl vm.nr_hugepages=512', or add --no-huge to dataplane.eal", false},
     {{"memory"},
@@ -270,7 +302,7 @@ int dpdk_eal_start(const struct port_dpdk_config *cfg, char *why_r)
     if (started)
         return 0;
     int err = args_check(cfg, why_r);
-    if (err < 0)
+    if (err < 0 || (err = dpdk_sock_clear(cfg, why_r)) < 0)
         return err;
     CPU_ZERO(&cpus);
     sched_getaffinity(0, sizeof cpus, &cpus);
@@ -278,12 +310,16 @@ int dpdk_eal_start(const struct port_dpdk_config *cfg, char *why_r)
     a = whole;
     log_begin();
     int kept = stdout_aside();
-    int res = rte_eal_init(a.n, a.v);
-    err = rte_errno;
+    struct dpdk_wait *wait = dpdk_sock_wait_begin(cfg);
+    int res = rte_eal_init(a.n, a.v), eal_err = rte_errno;
+    err = dpdk_sock_wait_end(&wait, why_r);
     stdout_back(kept);
     sched_setaffinity(0, sizeof cpus, &cpus); /* it binds who starts it to the first lcore */
+    if (err < 0)
+        return err;
     if (res < 0)
-        return dpdk_fail(err ? -err : -SATCHEL_EIO, why_r, dpdk_remedy("see docs/dpdk.md"), "DPDK cannot start");
+        return dpdk_fail(eal_err ? -eal_err : -SATCHEL_EIO, why_r, dpdk_remedy("see docs/dpdk.md"),
+                         "DPDK cannot start");
     started = true;
     return 0;
 }

@@ -221,6 +221,7 @@ static void mem_info(const struct port *p, struct port_info *i_r)
                               .tx_queues = m->queues_n,
                               .rss = true,
                               .rx_interrupt = true,
+                              .link_up = true,
                               .driver = "memory"};
     snprintf(i_r->name, sizeof i_r->name, "memory%u", m->mac_last);
 }

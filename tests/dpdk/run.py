@@ -3,7 +3,7 @@
 
 usage: tests/dpdk/run.py [--build DIR] [--full] [--keep] [--list] [NAME ...]
 
-Scenarios are the functions of served.py and impaired.py that start with `scenario_`; NAME picks some.  --full: what
+Scenarios are the functions of served.py, vhost.py and impaired.py that start with `scenario_`; NAME picks some.  --full: what
 `make dpdk-full` runs.  Everything happens in namespaces of the run's own.  tests/scenarios.py says what is printed.
 """
 import os
@@ -13,6 +13,7 @@ sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.p
 import scenarios  # noqa: E402
 import impaired  # noqa: E402
 import served  # noqa: E402
+import vhost  # noqa: E402
 import wire  # noqa: E402
 
 
@@ -24,4 +25,4 @@ def prepare(build):
 
 
 if __name__ == "__main__":
-    sys.exit(scenarios.main("dpdk", [served, impaired], prepare))
+    sys.exit(scenarios.main("dpdk", [served, vhost, impaired], prepare))

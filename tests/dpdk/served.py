@@ -406,6 +406,7 @@ def scenario_port_show(house):
     need(len(both) == 2 and sum(int(line.split()[1]) for line in both) == node.counters()["tcp_accepted"],
          "metrics: %s" % both)
     need("# TYPE satchel_port_connections gauge" in text, "metrics lack a gauge")
+    need("\nsatchel_port_link_up 1\n" in text, "metrics lack the link")
     node.stop()
 
 

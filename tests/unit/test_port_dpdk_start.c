@@ -4,12 +4,16 @@
 #include "dpdk_rig.h"
 
 #include <pwd.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 struct attempt {
     const char *args[8];
     const char *device;
     uint32_t queues;
     bool nobody; /* not as root */
+    bool told_to_end;
 };
 
 struct outcome {
@@ -34,12 +38,22 @@ static void attempt_here(const struct attempt *a, int fd)
                                    .queues = a->queues,
                                    .rx_ring = 256,
                                    .tx_ring = 256,
+                                   .peer_wait_ms = 200,
                                    .offloads = true};
     struct port *p;
     while (cfg.eal_args_n < 8 && a->args[cfg.eal_args_n])
         cfg.eal_args_n++;
     if (a->nobody)
         become_nobody();
+    if (a->told_to_end) {
+        sigset_t term;
+        sigemptyset(&term);
+        sigaddset(&term, SIGTERM);
+        sigprocmask(SIG_BLOCK, &term, NULL);
+        kill(getpid(), SIGTERM);
+        cfg.peer_wait_ms = 0; /* 30 s */
+        alarm(10);
+    }
     o.res = port_dpdk_open(&p, &cfg, o.why);
     if (o.res == 0) {
         p->ops->info(p, &o.info);
@@ -95,15 +109,17 @@ static void wrong_name(void **state)
 {
     (void)state;
     rig_need_dpdk();
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0", "--vdev=net_ring7"}, "net_nul0", 1, false},
-            "no device net_nul0; there are: ", "dataplane.device");
+    refused(
+        &(struct attempt){
+            {"--no-huge", "--no-pci", "--vdev=net_null0", "--vdev=net_ring7"}, "net_nul0", 1, false, false},
+        "no device net_nul0; there are: ", "dataplane.device");
 }
 
 static void no_name_among_two(void **state)
 {
     (void)state;
     rig_need_dpdk();
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0", "--vdev=net_null1"}, NULL, 1, false},
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0", "--vdev=net_null1"}, NULL, 1, false, false},
             "2 devices: net_null0, net_null1", "set dataplane.device to one of them");
 }
 
@@ -111,15 +127,15 @@ static void wrong_driver(void **state)
 {
     (void)state;
     rig_need_root();
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_nosuch0"}, NULL, 1, false}, "device 'net_nosuch0'",
-            "is that the name of a driver");
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_nosuch0"}, NULL, 1, false, false},
+            "device 'net_nosuch0'", "is that the name of a driver");
 }
 
 static void no_such_interface(void **state)
 {
     (void)state;
     rig_need_root();
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_af_packet0,iface=nosuch"}, NULL, 1, false},
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_af_packet0,iface=nosuch"}, NULL, 1, false, false},
             "No such device", "does the interface that it names exist");
 }
 
@@ -127,7 +143,7 @@ static void wrong_argument_of_a_device(void **state)
 {
     (void)state;
     rig_need_root();
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_tap0,mac=zz"}, NULL, 1, false},
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_tap0,mac=zz"}, NULL, 1, false, false},
             "TAP user MAC (zz) is not in format", "are its arguments those of its driver");
 }
 
@@ -135,18 +151,19 @@ static void wrong_argument(void **state)
 {
     (void)state;
     rig_need_dpdk();
-    refused(&(struct attempt){{"--no-huge", "--nonsense"}, NULL, 1, false}, "DPDK cannot start", "dataplane.eal");
-    refused(&(struct attempt){{"--no-huge", "--nonsense"}, NULL, 1, true}, "DPDK cannot start", "dataplane.eal");
-    refused(&(struct attempt){{"--help"}, NULL, 1, false}, "asks for help", "docs/dpdk.md");
+    refused(&(struct attempt){{"--no-huge", "--nonsense"}, NULL, 1, false, false}, "DPDK cannot start",
+            "dataplane.eal");
+    refused(&(struct attempt){{"--no-huge", "--nonsense"}, NULL, 1, true, false}, "DPDK cannot start", "dataplane.eal");
+    refused(&(struct attempt){{"--help"}, NULL, 1, false, false}, "asks for help", "docs/dpdk.md");
 }
 
 static void no_permission(void **state)
 {
     (void)state;
     rig_need_root(); /* else nobody else's veth would be there */
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_af_packet0,iface=sat0"}, NULL, 1, true},
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_af_packet0,iface=sat0"}, NULL, 1, true, false},
             "DPDK found no device", "it must start as root");
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_tap0"}, NULL, 1, true}, "net_tap0",
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_tap0"}, NULL, 1, true, false}, "net_tap0",
             "it must start as root");
 }
 
@@ -171,16 +188,17 @@ static void no_hugepages(void **state)
         print_message("huge pages are reserved here\n");
         skip();
     }
-    refused(&(struct attempt){{"--no-pci", "--vdev=net_null0"}, NULL, 1, false}, "DPDK cannot start",
+    refused(&(struct attempt){{"--no-pci", "--vdev=net_null0"}, NULL, 1, false, false}, "DPDK cannot start",
             "sysctl vm.nr_hugepages=");
-    refused(&(struct attempt){{"--no-pci", "--vdev=net_null0"}, NULL, 1, false}, "DPDK cannot start", "--no-huge");
+    refused(&(struct attempt){{"--no-pci", "--vdev=net_null0"}, NULL, 1, false, false}, "DPDK cannot start",
+            "--no-huge");
 }
 
 static void no_hugepages_for_af_xdp(void **state)
 {
     (void)state;
     rig_need_root();
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_af_xdp0,iface=sat0"}, NULL, 1, false},
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_af_xdp0,iface=sat0"}, NULL, 1, false, false},
             "net_af_xdp0 loses frames without huge pages", "use net_af_packet");
 }
 
@@ -188,30 +206,132 @@ static void too_little_memory(void **state)
 {
     (void)state;
     rig_need_dpdk();
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "-m 4", "--vdev=net_null0"}, NULL, 4, false}, "no memory for",
-            "-m");
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "-m 4", "--vdev=net_null0"}, NULL, 4, false, false},
+            "no memory for", "-m");
 }
 
 static void queues_out_of_range(void **state)
 {
     (void)state;
     rig_need_dpdk();
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 0, false}, "0 queues", "1 to 64");
-    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 65, false}, "65 queues", "1 to 64");
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 0, false, false}, "0 queues",
+            "1 to 64");
+    refused(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 65, false, false}, "65 queues",
+            "1 to 64");
 }
 
 static void the_only_device_needs_no_name(void **state)
 {
     (void)state;
     rig_need_dpdk();
-    struct outcome o = attempt(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 3, false});
+    struct outcome o = attempt(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 3, false, false});
     assert_int_equal(o.res, 0);
     assert_string_equal(o.info.name, "net_null0");
     assert_string_equal(o.info.driver, "net_null");
     assert_int_equal(o.info.queues, 3);
     assert_string_equal(o.out, "");
-    o = attempt(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 1, true});
+    o = attempt(&(struct attempt){{"--no-huge", "--no-pci", "--vdev=net_null0"}, NULL, 1, true, false});
     assert_int_equal(o.res, 0); /* what needs no privilege needs no root */
+}
+
+/* ---- sockets that a device listens on */
+
+static char at[64];        /* the path */
+static char vdevs[4][128]; /* devices that would listen there */
+
+static void socket_path(void)
+{
+    snprintf(at, sizeof at, "/tmp/satchel-test-start-%d", (int)getpid());
+    snprintf(vdevs[0], sizeof vdevs[0], "--vdev=net_vhost0,iface=%s", at);
+    snprintf(vdevs[1], sizeof vdevs[1], "--vdev net_virtio_user0,path=%s,server=1", at);
+    snprintf(vdevs[2], sizeof vdevs[2], "--vdev=net_memif0,role=server,socket=%s,socket-abstract=no", at);
+    snprintf(vdevs[3], sizeof vdevs[3], "--vdev=eth_vhost0,iface=%s,client=0", at);
+    unlink(at);
+}
+
+static int socket_at(int type, bool served)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%s", at);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    if (served)
+        assert_int_equal(listen(fd, 1), 0);
+    return fd;
+}
+
+static void another_serves_the_socket(void **state)
+{
+    static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET};
+    (void)state;
+    rig_need_dpdk();
+    socket_path();
+    for (int t = 0; t < 2; t++) {
+        int fd = socket_at(types[t], true);
+        for (int i = 0; i < 4; i++)
+            refused(&(struct attempt){{"--no-huge", "--no-pci", vdevs[i]}, NULL, 1, false, false},
+                    "another process serves /tmp/satchel-test-start-", "name another path in dataplane.eal");
+        close(fd);
+        assert_int_equal(unlink(at), 0); /* it was left alone */
+    }
+}
+
+static void what_is_no_socket_is_left_alone(void **state)
+{
+    struct stat sb;
+    (void)state;
+    rig_need_dpdk();
+    socket_path();
+    close(open(at, O_CREAT | O_WRONLY, 0600));
+    for (int i = 0; i < 4; i++)
+        refused(&(struct attempt){{"--no-huge", "--no-pci", vdevs[i]}, NULL, 1, false, false}, "is no socket",
+                "name another path in dataplane.eal");
+    assert_int_equal(stat(at, &sb), 0);
+    assert_true(S_ISREG(sb.st_mode));
+    unlink(at);
+}
+
+static void a_socket_that_was_left_is_replaced(void **state)
+{
+    static const int of[] = {0, 2, 3};
+    (void)state;
+    rig_need_dpdk();
+    socket_path();
+    for (int i = 0; i < 3; i++) {
+        close(socket_at(SOCK_STREAM, true));
+        struct outcome o = attempt(&(struct attempt){{"--no-huge", "--no-pci", vdevs[of[i]]}, NULL, 1, false, false});
+        if (o.res != 0)
+            fail_msg("%s: %s", vdevs[of[i]], o.why);
+        unlink(at);
+    }
+}
+
+static void nobody_connects(void **state)
+{
+    (void)state;
+    rig_need_dpdk();
+    socket_path();
+    for (int told = 0; told < 2; told++) { /* it need not wait the whole time when it is told to end */
+        close(socket_at(SOCK_STREAM, true));
+        refused(&(struct attempt){{"--no-huge", "--no-pci", vdevs[1]}, NULL, 1, false, told},
+                "nobody connected to /tmp/", "start the switch or guest");
+        unlink(at);
+    }
+}
+
+static void a_client_needs_its_server(void **state)
+{
+    char vdev[128];
+    (void)state;
+    rig_need_dpdk();
+    socket_path();
+    snprintf(vdev, sizeof vdev, "--vdev=net_virtio_user0,path=%s", at);
+    close(socket_at(SOCK_STREAM, true));
+    refused(&(struct attempt){{"--no-huge", "--no-pci", vdev}, NULL, 1, false, false}, "connect error",
+            "start what serves its socket first");
+    assert_int_equal(unlink(at), 0);
+    refused(&(struct attempt){{"--no-huge", "--no-pci", vdev}, NULL, 1, false, false}, "connect error",
+            "start what serves its socket first");
 }
 
 static int group_begin(void **state)
@@ -236,6 +356,11 @@ int main(void)
         cmocka_unit_test(too_little_memory),
         cmocka_unit_test(queues_out_of_range),
         cmocka_unit_test(the_only_device_needs_no_name),
+        cmocka_unit_test(another_serves_the_socket),
+        cmocka_unit_test(what_is_no_socket_is_left_alone),
+        cmocka_unit_test(a_socket_that_was_left_is_replaced),
+        cmocka_unit_test(nobody_connects),
+        cmocka_unit_test(a_client_needs_its_server),
     };
     return cmocka_run_group_tests_name("port_dpdk_start", tests, group_begin, NULL);
 }
