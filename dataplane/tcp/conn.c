@@ -80,17 +80,17 @@ static struct tcp_conn *take(struct tcp *t)
     return c;
 }
 
-/* In the place of its handshake, or in one of its own. */
-static bool enter_table(struct tcp *t, const struct tcp_tuple *k, uint32_t index)
+static bool enter_table(struct tcp *t, uint64_t hash, uint32_t was, uint32_t index)
 {
-    uint32_t old;
-    if (tcp_table_find(t, k, &old) == TCP_KIND_NONE)
-        return tcp_table_add(t, k, TCP_KIND_CONN, index);
-    tcp_table_set(t, k, TCP_KIND_CONN, index);
+    uint32_t ref = tcp_ref(TCP_KIND_CONN, index);
+    if (!was)
+        return tcp_table_add(t, hash, ref);
+    tcp_table_set(t, hash, was, ref);
     return true;
 }
 
-struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, enum tcp_state state, uint16_t mss_peer)
+struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, uint32_t was, enum tcp_state state,
+                          uint16_t mss_peer)
 {
     struct tcp_conn *c = take(t);
     if (!c)
@@ -104,7 +104,7 @@ struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, enum tcp_sta
     c->mss_peer = mss_peer;
     c->rto = RTO_FIRST_MS;
     c->active_at = t->now_ms;
-    if (!enter_table(t, k, tcp_conn_index(t, c))) {
+    if (!enter_table(t, tuple_hash(t, k), was, tcp_conn_index(t, c))) {
         give(t, c);
         return NULL;
     }
@@ -133,17 +133,15 @@ void conn_enter(struct tcp *t, struct tcp_conn *c, enum tcp_state s)
     c->state = (uint8_t)s;
     if (s == TCP_FIN_WAIT2) {
         c->life_at = tcp_in_ms(t, t->cfg.fin_wait2_ms);
-        conn_timer_update(t, c);
+        conn_flush_later(t, c); /* the peer's FIN is often in the same segment, and then nothing waits */
     }
 }
 
-/* Unless its place is a TIME-WAIT record's already. */
 static void leave_table(struct tcp *t, const struct tcp_conn *c)
 {
     struct tcp_tuple k = conn_tuple(c);
-    uint32_t index;
-    if (tcp_table_find(t, &k, &index) == TCP_KIND_CONN && index == tcp_conn_index(t, c))
-        tcp_table_remove(t, &k);
+    if (!(c->flags & CF_SUCCEEDED))
+        tcp_table_remove(t, tuple_hash(t, &k), tcp_ref(TCP_KIND_CONN, tcp_conn_index(t, c)));
 }
 
 static void end(struct tcp *t, struct tcp_conn *c, uint16_t why)

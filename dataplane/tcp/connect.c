@@ -20,7 +20,7 @@ static bool tuple_is_free(struct tcp *t, const struct tcp_tuple *k)
 /* RFC 6056 3.3.3: from where a secret of the peer's says, the next one that is free. */
 static bool choose_port(struct tcp *t, struct tcp_tuple *k)
 {
-    uint32_t from = tcp_isn(t, k);
+    uint32_t unused, from = tcp_isn(t, k, &unused);
     for (uint32_t i = 0; i < PORTS_N; i++) {
         k->port = (uint16_t)(PORT_FIRST + (from + i) % PORTS_N);
         if (tuple_is_free(t, k))
@@ -41,8 +41,7 @@ static bool can_be_peer(const struct ip_addr *a)
 
 static void fill(struct tcp *t, struct tcp_conn *c, const struct tcp_tuple *k)
 {
-    c->snd_una = c->snd_nxt = c->snd_max = tcp_isn(t, k);
-    c->ts_offset = tcp_ts_offset(t, k);
+    c->snd_una = c->snd_nxt = c->snd_max = tcp_isn(t, k, &c->ts_offset);
     c->rcv_edge = rx_window_first(t); /* what our SYN says: the peer's number comes to it */
     c->flags = (t->cfg.timestamps ? CF_TS : 0) | (t->cfg.sack ? CF_SACK : 0) | CF_WSCALE;
 }
@@ -57,7 +56,7 @@ struct tcp_conn *tcp_connect(struct tcp *t, uint8_t local, uint16_t port, const 
         return NULL;
     if (port ? !tuple_is_free(t, &k) : !choose_port(t, &k))
         return NULL;
-    struct tcp_conn *c = conn_new(t, &k, TCP_SYN_SENT, ip_addr_is4(peer) ? 536 : 1220);
+    struct tcp_conn *c = conn_new(t, &k, 0, TCP_SYN_SENT, ip_addr_is4(peer) ? 536 : 1220);
     if (!c)
         return NULL;
     fill(t, c, &k);
@@ -92,7 +91,6 @@ void connect_output(struct tcp *t, struct tcp_conn *c)
     struct tcp_head h = syn_head(t, c);
     if (!output_segment(t, c, &h, 0, 0)) {
         c->ack_at = tcp_in_ms(t, OUTPUT_RETRY_MS);
-        conn_timer_update(t, c);
         return;
     }
     bool again = c->snd_max != c->snd_una;
@@ -103,7 +101,6 @@ void connect_output(struct tcp *t, struct tcp_conn *c)
     c->flags = again ? c->flags & ~(uint32_t)CF_RTT : c->flags | CF_RTT;
     c->rtt_at = t->now_ms;
     c->rtx_at = tcp_in_ms(t, c->rto);
-    conn_timer_update(t, c);
 }
 
 /* ---- the peer's SYN */

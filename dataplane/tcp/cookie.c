@@ -189,7 +189,7 @@ bool cookie_input(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple
         stat_add(t->stats, STAT_COOKIE_BAD, 1);
         return false;
     }
-    struct tcp_conn *c = conn_new(t, k, TCP_ESTABLISHED, mss_table[(s->ack - 1) & MSS_MASK]);
+    struct tcp_conn *c = conn_new(t, k, 0, TCP_ESTABLISHED, mss_table[(s->ack - 1) & MSS_MASK]);
     if (!c) {
         stat_add(t->stats, STAT_DROP_CONNS_FULL, 1);
         return true;

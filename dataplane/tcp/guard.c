@@ -1,10 +1,9 @@
 /* guard.c - the drop ladder before any state exists. */
 #include "dataplane/tcp/guard.h"
 #include "dataplane/tcp/bogon.h"
+#include "dataplane/tcp/siphash.h"
 #include "dataplane/tcp/sketch.h"
 #include "spool/base/err.h"
-
-#include <sodium.h>
 
 #define CELLS_MAX (1u << 24)
 
@@ -116,9 +115,7 @@ enum guard_verdict guard_stranger(struct guard *g, const struct ip_addr *src)
 static uint64_t hash_of(const struct guard *g, const struct ip_addr *src, uint8_t bits)
 {
     struct ip_addr network = ip_addr_masked(src, bits);
-    uint64_t hash;
-    crypto_shorthash((uint8_t *)&hash, network.b, sizeof network.b, g->key);
-    return hash;
+    return siphash(g->key, network.q, 2, 1, 3);
 }
 
 enum guard_verdict guard_syn(struct guard *g, const struct ip_addr *src, uint64_t now_us)

@@ -137,23 +137,23 @@ static void duplicate(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s
 
 /* ---- fifth: ACK */
 
-static void time_wait(struct tcp *t, struct tcp_conn *c)
+static void time_wait(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
 {
     if (c->flags & (CF_ACK_NOW | CF_ACK_LATER))
         conn_send_bare(t, c, TH_ACK, conn_bare_seq(c));
-    tw_enter(t, c);
+    tw_enter(t, c, s->ip->hash);
     conn_end(t, c, 0);
 }
 
 /* Our FIN is acknowledged. False: the connection is over. */
-static bool fin_acked(struct tcp *t, struct tcp_conn *c)
+static bool fin_acked(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
 {
     switch ((enum tcp_state)c->state) {
     case TCP_FIN_WAIT1:
         conn_enter(t, c, TCP_FIN_WAIT2);
         return true;
     case TCP_CLOSING:
-        time_wait(t, c);
+        time_wait(t, c, s);
         return false;
     case TCP_LAST_ACK:
         conn_end(t, c, 0);
@@ -177,7 +177,7 @@ static bool ack_take(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
         conn_challenge(t, c);
         return false;
     }
-    return !ours_done || fin_acked(t, c);
+    return !ours_done || fin_acked(t, c, s);
 }
 
 /* RFC 3168 6.1.3: marks are echoed until the peer says CWR. */
@@ -289,7 +289,7 @@ static void out_of_order(struct tcp *t, struct tcp_conn *c, const struct text *x
 
 /* ---- eighth: FIN */
 
-static void fin_take(struct tcp *t, struct tcp_conn *c)
+static void fin_take(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
 {
     c->rcv_nxt++;
     c->flags |= CF_FIN_IN;
@@ -301,11 +301,11 @@ static void fin_take(struct tcp *t, struct tcp_conn *c)
     else if (c->state == TCP_FIN_WAIT1)
         conn_enter(t, c, TCP_CLOSING);
     else if (c->state == TCP_FIN_WAIT2)
-        time_wait(t, c);
+        time_wait(t, c, s);
 }
 
 /* One that came early is remembered by its number. */
-static void fin_input(struct tcp *t, struct tcp_conn *c, const struct text *x)
+static void fin_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s, const struct text *x)
 {
     if (x->fin) {
         c->fin_wait = true;
@@ -314,7 +314,7 @@ static void fin_input(struct tcp *t, struct tcp_conn *c, const struct text *x)
     if (!c->fin_wait)
         return;
     if (c->fin_seq == c->rcv_nxt)
-        fin_take(t, c);
+        fin_take(t, c, s);
     else if (seq_lt(c->fin_seq, c->rcv_nxt)) /* there was something behind it: it was none */
         c->fin_wait = false;
 }
@@ -330,7 +330,7 @@ static void text_input(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *
         return;
     else if (x.cut)
         ack_now(t, c);
-    fin_input(t, c, &x);
+    fin_input(t, c, s, &x);
 }
 
 /* ---- all of it */

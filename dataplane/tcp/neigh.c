@@ -1,7 +1,6 @@
 /* neigh.c - the neighbour cache. */
 #include "dataplane/tcp/neigh.h"
-
-#include <sodium.h>
+#include "dataplane/tcp/siphash.h"
 
 #define WAYS 8u
 
@@ -52,12 +51,9 @@ void neigh_pin(struct neigh_table *t, const struct ip_addr *addr)
 
 static void buckets_of(const struct neigh_table *t, const struct ip_addr *addr, struct neigh *bucket_r[2])
 {
-    uint8_t hash[crypto_shorthash_BYTES];
-    uint32_t h[2];
-    crypto_shorthash(hash, addr->b, sizeof addr->b, t->key);
-    memcpy(h, hash, sizeof h);
-    for (int i = 0; i < 2; i++)
-        bucket_r[i] = &t->v[(h[i] & (t->buckets - 1)) * WAYS];
+    uint64_t hash = siphash(t->key, addr->q, 2, 1, 3);
+    bucket_r[0] = &t->v[(hash & (t->buckets - 1)) * WAYS];
+    bucket_r[1] = &t->v[(hash >> 32 & (t->buckets - 1)) * WAYS];
 }
 
 static struct neigh *find(const struct neigh_table *t, const struct ip_addr *addr, struct neigh *bucket[2])

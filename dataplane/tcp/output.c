@@ -286,12 +286,8 @@ static bool acknowledge(struct tcp *t, struct tcp_conn *c)
     return true;
 }
 
-void conn_output(struct tcp *t, struct tcp_conn *c)
+static void say_what_waits(struct tcp *t, struct tcp_conn *c)
 {
-    if (c->state == TCP_FREE || c->state == TCP_GONE)
-        return;
-    if (c->state == TCP_SYN_SENT)
-        return connect_output(t, c);
     if (c->flags & CF_MTU)
         conn_mtu(t, c);
     bool sent = send_pieces(t, c);
@@ -299,6 +295,13 @@ void conn_output(struct tcp *t, struct tcp_conn *c)
         persist(t, c);
     if (!acknowledge(t, c) || !sent)
         c->ack_at = tcp_in_ms(t, OUTPUT_RETRY_MS);
+}
+
+void conn_output(struct tcp *t, struct tcp_conn *c)
+{
+    if (c->state == TCP_FREE || c->state == TCP_GONE)
+        return;
+    (c->state == TCP_SYN_SENT ? connect_output : say_what_waits)(t, c);
     conn_timer_update(t, c);
 }
 

@@ -27,7 +27,8 @@ struct syn {
     uint16_t wnd;        /* announced */
     uint8_t snd_ws;
     uint8_t said, challenges; /* SYN-ACKs, challenge ACKs sent */
-    uint8_t spare[5];
+    uint8_t spare;
+    uint32_t ts_offset;
 };
 static_assert(sizeof(struct syn) == 64, "a handshake must stay small");
 
@@ -130,7 +131,7 @@ bool syn_is(const struct tcp *t, uint32_t index, const struct tcp_tuple *k)
 static void forget(struct tcp *t, uint32_t i)
 {
     struct tcp_tuple k = syn_tuple(&t->syns->v[i]);
-    tcp_table_remove(t, &k);
+    tcp_table_remove(t, tuple_hash(t, &k), tcp_ref(TCP_KIND_SYN, i));
     stage_remove(t->syns, i);
     record_give(t, i);
 }
@@ -146,7 +147,7 @@ static struct tcp_head synack_head(struct tcp *t, const struct syn *y, const str
     h.wscale = y->flags & CF_WSCALE ? (int8_t)tcp_wscale(&t->cfg) : -1;
     h.sack_ok = y->flags & CF_SACK;
     h.ts = y->flags & CF_TS;
-    h.ts_val = t->now_ms + (h.ts ? tcp_ts_offset(t, k) : 0);
+    h.ts_val = t->now_ms + y->ts_offset;
     h.ts_ecr = y->ts_recent;
     return h;
 }
@@ -189,7 +190,7 @@ static void record_fill(struct tcp *t, struct syn *y, const struct tcp_seg *s, c
     *y = (struct syn){.peer = k->peer, .peer_port = k->peer_port, .port = k->port, .local = k->local};
     y->flags = options_agreed(t, s);
     y->irs = s->seq;
-    y->iss = tcp_isn(t, k);
+    y->iss = tcp_isn(t, k, &y->ts_offset);
     y->ts_recent = s->ts_val;
     y->born_ms = t->now_ms;
     y->mss = tcp_mss_theirs(s);
@@ -230,7 +231,7 @@ void syn_new(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k)
     if (!may_answer(t))
         return;
     uint32_t i = record_take(t);
-    if (!tcp_table_add(t, k, TCP_KIND_SYN, i)) {
+    if (!tcp_table_add(t, tuple_hash(t, k), tcp_ref(TCP_KIND_SYN, i))) {
         stat_add(t->stats, STAT_DROP_SYN_FULL, 1);
         return record_give(t, i);
     }
@@ -241,7 +242,7 @@ void syn_new(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k)
 
 /* RFC 9293 3.6.1, MAY-2: our number has to be beyond all that the old connection used. No cookie: the tuple has an
  * entry already. */
-bool syn_reuse(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k, uint32_t above)
+bool syn_reuse(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k, uint32_t was, uint32_t above)
 {
     if (!guard_lets(t, k))
         return false;
@@ -256,7 +257,7 @@ bool syn_reuse(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k
     record_fill(t, y, s, k);
     if (seq_leq(y->iss, above))
         y->iss = above + 1;
-    tcp_table_set(t, k, TCP_KIND_SYN, i);
+    tcp_table_set(t, tuple_hash(t, k), was, tcp_ref(TCP_KIND_SYN, i));
     stage_append(t->syns, i, 0);
     synack_say(t, y);
     return true;
@@ -298,7 +299,6 @@ static bool timestamp_fine(struct tcp *t, struct syn *y, const struct tcp_seg *s
 /* What the handshake agreed. snd_wnd is this segment's: the SYN's own may be old. */
 static void conn_agree(struct tcp *t, struct tcp_conn *c, const struct syn *y, const struct tcp_seg *s)
 {
-    struct tcp_tuple k = syn_tuple(y);
     c->flags |= y->flags;
     c->snd_una = c->snd_nxt = c->snd_max = y->iss + 1;
     c->rcv_nxt = c->acked_in = y->irs + 1;
@@ -310,7 +310,7 @@ static void conn_agree(struct tcp *t, struct tcp_conn *c, const struct syn *y, c
     c->snd_wl2 = s->ack;
     c->ts_recent = y->ts_recent;
     c->ts_recent_at = y->born_ms;
-    c->ts_offset = y->flags & CF_TS ? tcp_ts_offset(t, &k) : 0;
+    c->ts_offset = y->ts_offset;
     cong_init(t, c);
     if (y->said == 1)
         rto_sample(t, c, t->now_ms - y->born_ms);
@@ -331,7 +331,7 @@ void syn_accepted(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s)
 static void complete(struct tcp *t, uint32_t i, const struct tcp_seg *s, const struct tcp_tuple *k)
 {
     struct syn *y = &t->syns->v[i];
-    struct tcp_conn *c = conn_new(t, k, TCP_ESTABLISHED, y->mss);
+    struct tcp_conn *c = conn_new(t, k, tcp_ref(TCP_KIND_SYN, i), TCP_ESTABLISHED, y->mss);
     if (!c) {
         stat_add(t->stats, STAT_DROP_CONNS_FULL, 1);
         return;

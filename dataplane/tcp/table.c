@@ -11,8 +11,7 @@
 #include "spool/base/fetch.h"
 
 #define WAYS       7u
-#define KIND_SHIFT 30u
-#define INDEX_MASK ((1u << KIND_SHIFT) - 1)
+#define INDEX_MASK ((1u << TCP_KIND_SHIFT) - 1)
 
 struct bucket {
     uint32_t tag[WAYS];
@@ -56,11 +55,6 @@ void tcp_table_init(struct tcp *t, void *mem)
     t->table = o;
 }
 
-static inline uint32_t ref_of(enum tcp_kind kind, uint32_t index)
-{
-    return (uint32_t)kind << KIND_SHIFT | index;
-}
-
 static inline uint32_t tag_of(uint64_t hash)
 {
     return (uint32_t)(hash >> 32);
@@ -75,7 +69,7 @@ static bool conn_is(const struct tcp_conn *c, const struct tcp_tuple *k)
 static bool ref_is(const struct tcp *t, uint32_t ref, const struct tcp_tuple *k, uint64_t hash)
 {
     uint32_t index = ref & INDEX_MASK;
-    switch ((enum tcp_kind)(ref >> KIND_SHIFT)) {
+    switch ((enum tcp_kind)(ref >> TCP_KIND_SHIFT)) {
     case TCP_KIND_CONN:
         return conn_is(tcp_conn_at(t, index), k);
     case TCP_KIND_SYN:
@@ -119,7 +113,7 @@ enum tcp_kind tcp_table_find(struct tcp *t, const struct tcp_tuple *k, uint32_t 
     if (!place_find(t, k, tuple_hash(t, k), &at))
         return TCP_KIND_NONE;
     *index_r = at.b->ref[at.way] & INDEX_MASK;
-    return (enum tcp_kind)(at.b->ref[at.way] >> KIND_SHIFT);
+    return (enum tcp_kind)(at.b->ref[at.way] >> TCP_KIND_SHIFT);
 }
 
 static uint32_t way_free(const struct bucket *b)
@@ -130,10 +124,9 @@ static uint32_t way_free(const struct bucket *b)
     return way;
 }
 
-bool tcp_table_add(struct tcp *t, const struct tcp_tuple *k, enum tcp_kind kind, uint32_t index)
+bool tcp_table_add(struct tcp *t, uint64_t hash, uint32_t ref)
 {
     struct tcp_table *o = t->table;
-    uint64_t hash = tuple_hash(t, k);
     if (o->n == o->max)
         return false;
     uint32_t i = (uint32_t)hash & o->mask, way;
@@ -142,47 +135,47 @@ bool tcp_table_add(struct tcp *t, const struct tcp_tuple *k, enum tcp_kind kind,
         i = (i + 1) & o->mask;
     }
     o->b[i].tag[way] = tag_of(hash);
-    o->b[i].ref[way] = ref_of(kind, index);
+    o->b[i].ref[way] = ref;
     o->n++;
     return true;
 }
 
-void tcp_table_set(struct tcp *t, const struct tcp_tuple *k, enum tcp_kind kind, uint32_t index)
+/* Nothing else stands for the same: what it is need not be looked at. */
+static bool place_of(struct tcp_table *o, uint64_t hash, uint32_t ref, struct place *at_r)
 {
-    struct place at;
-    if (place_find(t, k, tuple_hash(t, k), &at))
-        at.b->ref[at.way] = ref_of(kind, index);
-}
-
-static void place_clear(struct tcp_table *o, struct place at)
-{
-    at.b->ref[at.way] = 0;
-    for (struct bucket *b = &o->b[at.home]; b != at.b; b = &o->b[(uint32_t)(b - o->b + 1) & o->mask])
-        b->passed--;
-    o->n--;
-}
-
-void tcp_table_remove(struct tcp *t, const struct tcp_tuple *k)
-{
-    struct place at;
-    if (place_find(t, k, tuple_hash(t, k), &at))
-        place_clear(t->table, at);
-}
-
-void tcp_table_remove_hash(struct tcp *t, uint64_t hash, enum tcp_kind kind, uint32_t index)
-{
-    struct tcp_table *o = t->table;
-    uint32_t ref = ref_of(kind, index), home = (uint32_t)hash & o->mask;
+    uint32_t home = (uint32_t)hash & o->mask;
     uint32_t i = home;
     do {
         struct bucket *b = &o->b[i];
         for (uint32_t way = 0; way < WAYS; way++)
-            if (b->ref[way] == ref)
-                return place_clear(o, (struct place){b, way, home});
+            if (b->ref[way] == ref) {
+                *at_r = (struct place){b, way, home};
+                return true;
+            }
         i = (i + 1) & o->mask;
         if (b->passed == 0)
-            return;
+            return false;
     } while (i != home);
+    return false;
+}
+
+void tcp_table_set(struct tcp *t, uint64_t hash, uint32_t was, uint32_t ref)
+{
+    struct place at;
+    if (place_of(t->table, hash, was, &at))
+        at.b->ref[at.way] = ref;
+}
+
+void tcp_table_remove(struct tcp *t, uint64_t hash, uint32_t ref)
+{
+    struct tcp_table *o = t->table;
+    struct place at;
+    if (!place_of(o, hash, ref, &at))
+        return;
+    at.b->ref[at.way] = 0;
+    for (struct bucket *b = &o->b[at.home]; b != at.b; b = &o->b[(uint32_t)(b - o->b + 1) & o->mask])
+        b->passed--;
+    o->n--;
 }
 
 /* ---- ahead of a burst */
@@ -209,7 +202,7 @@ void tcp_ahead_conn(struct tcp *t, const struct ip_packet *p)
     if (!p->hash)
         return;
     for (uint32_t way = 0; way < WAYS; way++)
-        if (b->tag[way] == tag_of(p->hash) && b->ref[way] >> KIND_SHIFT == TCP_KIND_CONN)
+        if (b->tag[way] == tag_of(p->hash) && b->ref[way] >> TCP_KIND_SHIFT == TCP_KIND_CONN)
             cache_fetch_n(tcp_conn_at(t, b->ref[way] & INDEX_MASK),
                           has_text(p) ? t->cfg.ahead_bytes : sizeof(struct tcp_conn));
 }

@@ -81,12 +81,11 @@ static bool times_fine(const struct tcp_config *c)
 /* A key for each purpose, so that none says anything of another. */
 static void derive_keys(struct tcp *t, const uint8_t key[32])
 {
-    uint8_t all[4][16];
+    uint8_t all[3][16];
     crypto_generichash(all[0], sizeof all, (const uint8_t *)"satchel tcp", 11, key, 32);
     memcpy(t->key_table, all[0], 16);
     memcpy(t->key_isn, all[1], 16);
     memcpy(t->key_cookie, all[2], 16);
-    memcpy(t->key_ts, all[3], 16);
 }
 
 static struct twheel_node *timer_of(void *ctx, uint32_t index)

@@ -65,6 +65,7 @@ enum {                      /* tcp_conn.flags */
        CF_RTX = 1 << 18,      /* the segment at snd_una is sent again at the flush */
        CF_RTT_SACK = 1 << 20, /* with CF_RTT: only a report of it is a measure, for something before it was repeated */
        CF_WANT_ACKED = 1 << 21, /* TCP_EV_ACKED is asked for */
+       CF_SUCCEEDED = 1 << 22,  /* its place in the table is a TIME-WAIT record's */
        CF_LIMITED = 1 << 19     /* the congestion window, not what there is to say, ended the last flush */
 };
 
@@ -187,6 +188,12 @@ struct tcp_tuple {
     uint64_t hash; /* in the table; 0: made when asked for */
 };
 enum tcp_kind { TCP_KIND_NONE, TCP_KIND_CONN, TCP_KIND_SYN, TCP_KIND_TW };
+#define TCP_KIND_SHIFT 30u
+/* What an entry of the table stands for; 0: nothing. */
+static inline uint32_t tcp_ref(enum tcp_kind kind, uint32_t index)
+{
+    return (uint32_t)kind << TCP_KIND_SHIFT | index;
+}
 struct tcp_table;
 
 struct tcp {
@@ -196,7 +203,7 @@ struct tcp {
     struct stats *stats;
     uint64_t now_us;
     uint32_t now_ms;
-    uint8_t key_table[16], key_isn[16], key_cookie[16], key_ts[16];
+    uint8_t key_table[16], key_isn[16], key_cookie[16];
     uint16_t ports[TCP_LISTEN_MAX];
     uint32_t ports_n;
     struct twheel wheel;                        /* deadlines of connections (timers.c) */
@@ -225,10 +232,11 @@ size_t tcp_table_bytes(const struct tcp_config *cfg);
 void tcp_table_init(struct tcp *t, void *mem);
 enum tcp_kind tcp_table_find(struct tcp *t, const struct tcp_tuple *k, uint32_t *index_r);
 /* False: full. The tuple is not in it yet. */
-bool tcp_table_add(struct tcp *t, const struct tcp_tuple *k, enum tcp_kind kind, uint32_t index);
+bool tcp_table_add(struct tcp *t, uint64_t hash, uint32_t ref);
 /* The tuple's entry now is another thing (SYN -> connection -> TIME-WAIT). */
-void tcp_table_set(struct tcp *t, const struct tcp_tuple *k, enum tcp_kind kind, uint32_t index);
-void tcp_table_remove(struct tcp *t, const struct tcp_tuple *k);
+void tcp_table_set(struct tcp *t, uint64_t hash, uint32_t was, uint32_t ref);
+/* Unless it is another thing already. */
+void tcp_table_remove(struct tcp *t, uint64_t hash, uint32_t ref);
 
 /* ---- syn.c, cookie.c, isn.c, timewait.c */
 size_t syns_bytes(const struct tcp_config *cfg);
@@ -244,21 +252,24 @@ void syns_clear(struct tcp *t);
 /* An ACK of no known tuple while cookies are (or lately were) out: true: it was one of ours, and the connection is
  * made. */
 bool cookie_input(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k);
-uint32_t tcp_isn(struct tcp *t, const struct tcp_tuple *k);
+/* *ts_offset_r: as tcp_ts_offset says. */
+uint32_t tcp_isn(struct tcp *t, const struct tcp_tuple *k, uint32_t *ts_offset_r);
 uint32_t tcp_ts_offset(struct tcp *t, const struct tcp_tuple *k);
 size_t tws_bytes(const struct tcp_config *cfg);
 void tws_init(struct tcp *t, void *mem);
-/* c goes to TIME-WAIT: its record takes its place in the table. */
-void tw_enter(struct tcp *t, const struct tcp_conn *c);
+/* c goes to TIME-WAIT: its record takes its place in the table.  hash: of its tuple, 0: not known. */
+void tw_enter(struct tcp *t, struct tcp_conn *c, uint64_t hash);
 void tw_input(struct tcp *t, uint32_t index, const struct tcp_seg *s, const struct tcp_tuple *k);
 void tws_tick(struct tcp *t);
 uint64_t tws_next_us(const struct tcp *t);
 
 /* ---- conn.c */
-/* A connection for k in state SYN_SENT or ESTABLISHED, in the table (set, when a handshake had its place); NULL: full.
+/* A connection for k in state SYN_SENT or ESTABLISHED, in the table, in the place of `was` (a handshake; 0: in one of
+ * its own, which it has not yet); NULL: full.
  * Everything zeroed but: tuple, indices TCP_NONE, mss_peer, rto 1 s, active_at. What the handshake agreed is filled in
  * by the caller: flags, numbers, windows, scales; then it calls cong_init. */
-struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, enum tcp_state state, uint16_t mss_peer);
+struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, uint32_t was, enum tcp_state state,
+                          uint16_t mss_peer);
 /* The one door between states; traces. Entering FIN-WAIT-2 sets life_at. */
 void conn_enter(struct tcp *t, struct tcp_conn *c, enum tcp_state s);
 /* Over: drops all it holds, takes it out of the table (unless its place is a TIME-WAIT record's already: tw_enter
@@ -357,7 +368,8 @@ static inline uint32_t conn_bare_seq(const struct tcp_conn *c)
 }
 /* The path MTU towards c fell or rose. */
 void conn_mtu(struct tcp *t, struct tcp_conn *c);
-/* A deadline of c (rtx_at, ack_at, life_at, app_at) changed: its one entry moves when it must be sooner. */
+/* A deadline of c (rtx_at, ack_at, life_at, app_at) changed: its entry moves when it must be sooner.  Who is to be
+ * flushed is looked at then: most deadlines change more than once until they stand. */
 void conn_timer_update(struct tcp *t, struct tcp_conn *c);
 void conn_timer_stop(struct tcp *t, struct tcp_conn *c);
 void conns_tick(struct tcp *t);

@@ -87,8 +87,9 @@ uint16_t tcp_mss_theirs(const struct tcp_seg *s);
 /* ---- syn.c, cookie.c, timewait.c: records by index */
 
 bool syn_is(const struct tcp *t, uint32_t index, const struct tcp_tuple *k);
-/* A SYN that takes the place of a TIME-WAIT record: our number will be above `above`. False: nothing was changed. */
-bool syn_reuse(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k, uint32_t above);
+/* A SYN that takes the place of `was`, a TIME-WAIT record: our number will be above `above`. False: nothing was
+ * changed. */
+bool syn_reuse(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k, uint32_t was, uint32_t above);
 /* A connection whose handshake s completes was made: the owner hears of it, s is its first segment. */
 void syn_accepted(struct tcp *t, struct tcp_conn *c, const struct tcp_seg *s);
 
@@ -104,11 +105,6 @@ void cookies_clear(struct tcp *t);
 
 /* The hash of its tuple: a record has no room for the tuple itself. */
 uint64_t tw_hash(const struct tcp *t, uint32_t index);
-
-/* ---- table.c */
-
-/* As tcp_table_remove, for who knows the hash and not the tuple. */
-void tcp_table_remove_hash(struct tcp *t, uint64_t hash, enum tcp_kind kind, uint32_t index);
 
 /* ---- rxbuf.c */
 

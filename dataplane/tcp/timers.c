@@ -14,6 +14,8 @@ static uint32_t sooner(uint32_t a, uint32_t b)
 
 void conn_timer_update(struct tcp *t, struct tcp_conn *c)
 {
+    if (c->on & ON_FLUSH)
+        return;
     uint32_t soon = sooner(c->rtx_at, c->ack_at), late = sooner(c->life_at, c->app_at);
     uint32_t index = tcp_conn_index(t, c) * TCP_TIMERS;
     if (soon != 0)

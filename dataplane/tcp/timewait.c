@@ -73,7 +73,7 @@ static void record_give(struct tcp *t, uint32_t i)
 
 static void record_end(struct tcp *t, uint32_t i)
 {
-    tcp_table_remove_hash(t, t->tws->v[i].hash, TCP_KIND_TW, i);
+    tcp_table_remove(t, t->tws->v[i].hash, tcp_ref(TCP_KIND_TW, i));
     record_give(t, i);
 }
 
@@ -93,9 +93,10 @@ static uint32_t record_take(struct tcp *t)
 
 /* ---- in and out */
 
-void tw_enter(struct tcp *t, const struct tcp_conn *c)
+void tw_enter(struct tcp *t, struct tcp_conn *c, uint64_t hash)
 {
     struct tcp_tuple k = conn_tuple(c);
+    k.hash = hash;
     stat_add(t->stats, STAT_TW_IN, 1);
     if (t->cfg.time_waits_max == 0)
         return;
@@ -108,7 +109,8 @@ void tw_enter(struct tcp *t, const struct tcp_conn *c)
     if (c->flags & CF_TS)
         w->ts_recent = c->ts_recent ? c->ts_recent : UINT32_MAX;
     list_append(t, i);
-    tcp_table_set(t, &k, TCP_KIND_TW, i);
+    tcp_table_set(t, w->hash, tcp_ref(TCP_KIND_CONN, tcp_conn_index(t, c)), tcp_ref(TCP_KIND_TW, i));
+    c->flags |= CF_SUCCEEDED;
 }
 
 static void acknowledge(struct tcp *t, const struct tw *w, const struct tcp_tuple *k)
@@ -137,7 +139,7 @@ static bool taken_over(struct tcp *t, uint32_t index, const struct tcp_seg *s, c
     struct tw *w = &t->tws->v[index];
     if (s->flags & TH_ACK || !tcp_listens(t, k->port) || !syn_is_new(w, s))
         return false;
-    if (syn_reuse(t, s, k, w->snd_nxt)) {
+    if (syn_reuse(t, s, k, tcp_ref(TCP_KIND_TW, index), w->snd_nxt)) {
         stat_add(t->stats, STAT_TW_REUSED, 1);
         record_give(t, index);
     }

@@ -84,7 +84,6 @@ static inline void rig_open(void)
         rig.t.key_table[i] = i;
         rig.t.key_isn[i] = (uint8_t)(i + 100);
         rig.t.key_cookie[i] = (uint8_t)(i + 150);
-        rig.t.key_ts[i] = (uint8_t)(i + 200);
     }
     rig.t.ports[rig.t.ports_n++] = 25;
     rig_at(7000 * SECOND);

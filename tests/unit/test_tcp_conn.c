@@ -303,6 +303,28 @@ static void test_bytes_unread_at_close_are_dropped(void **state)
     assert_int_equal(be32_get(w.sent[w.n - 1] + 8), IRS + 101);
 }
 
+/* A peer that keeps its side open is left to itself on time, though the FIN's repetition would have come later. */
+static void test_fin_wait_2_is_short(void **state)
+{
+    (void)state;
+    uint32_t una;
+    w.cfg.fin_wait2_ms = 50;
+    memset(w.mem, 0, tcp_bytes(&w.cfg));
+    assert_int_equal(make(&w.cfg), 0);
+    tcp_listen(w.t, 25);
+    struct tcp_conn *c = accept_from(40000, &una);
+    tcp_close(w.t, c);
+    flush();
+    segment(40000, 25, TH_ACK, IRS + 1, una + 1, 0);
+    flush();
+    assert_string_equal(tcp_conn_state(c), "FIN-WAIT-2");
+    tcp_tick(w.t, w.now_us += 49000);
+    no_event();
+    tcp_tick(w.t, w.now_us += 1000);
+    event(TCP_EV_GONE);
+    tcp_release(w.t, c);
+}
+
 /* ---- active open */
 
 static void test_port_of_ones_own(void **state)
@@ -402,6 +424,7 @@ int main(void)
         TEST(test_calls_after_the_end_do_nothing),
         TEST(test_visits),
         TEST(test_bytes_unread_at_close_are_dropped),
+        TEST(test_fin_wait_2_is_short),
         TEST(test_port_of_ones_own),
         TEST(test_tuple_in_use),
         TEST(test_connected),

@@ -57,9 +57,10 @@ void tcp_abort(struct tcp *t, struct tcp_conn *c)
     r.ends |= ABORTED;
 }
 
-void tw_enter(struct tcp *t, const struct tcp_conn *c)
+void tw_enter(struct tcp *t, struct tcp_conn *c, uint64_t hash)
 {
     (void)t;
+    (void)hash;
     (void)c;
     r.ends |= TIME_WAIT;
 }

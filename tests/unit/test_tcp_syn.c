@@ -12,9 +12,10 @@ static struct {
     struct rig_seg g;
 } r;
 
-struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, enum tcp_state state, uint16_t mss_peer)
+struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, uint32_t was, enum tcp_state state,
+                          uint16_t mss_peer)
 {
-    uint32_t index;
+    uint32_t ref = tcp_ref(TCP_KIND_CONN, r.n), index;
     if (r.n == FULL)
         return NULL;
     assert_true(r.n < 8);
@@ -23,10 +24,12 @@ struct tcp_conn *conn_new(struct tcp *t, const struct tcp_tuple *k, enum tcp_sta
         .peer = k->peer, .peer_port = k->peer_port, .port = k->port, .local = k->local, .state = (uint8_t)state};
     c->rx = TCP_NONE;
     c->mss_peer = mss_peer;
-    if (tcp_table_find(t, k, &index) == TCP_KIND_NONE)
-        assert_true(tcp_table_add(t, k, TCP_KIND_CONN, r.n));
+    enum tcp_kind kind = tcp_table_find(t, k, &index);
+    assert_int_equal(was, kind == TCP_KIND_NONE ? 0 : tcp_ref(kind, index));
+    if (kind == TCP_KIND_NONE)
+        assert_true(tcp_table_add(t, tuple_hash(t, k), ref));
     else
-        tcp_table_set(t, k, TCP_KIND_CONN, r.n);
+        tcp_table_set(t, tuple_hash(t, k), was, ref);
     r.n++;
     return c;
 }
@@ -318,7 +321,7 @@ static void test_at_random(void **state)
             give(i, segment(i, TH_ACK, want[i].irs + 1, want[i].iss + 1));
             assert_int_equal(r.n, 1);
             struct tcp_tuple k = rig_tuple(i);
-            tcp_table_remove(&rig.t, &k);
+            tcp_table_remove(&rig.t, tuple_hash(&rig.t, &k), tcp_ref(TCP_KIND_CONN, 0));
             want[i].live = false;
             live--;
         } else {
@@ -564,16 +567,17 @@ static void test_reuse_is_above(void **state)
 {
     (void)state;
     struct tcp_tuple k = rig_tuple(1);
-    assert_true(tcp_table_add(&rig.t, &k, TCP_KIND_CONN, 0));
+    uint32_t was = tcp_ref(TCP_KIND_CONN, 0), unused;
+    assert_true(tcp_table_add(&rig.t, tuple_hash(&rig.t, &k), was));
     r.conns[0].peer = k.peer;
     r.conns[0].peer_port = k.peer_port;
     r.conns[0].port = k.port;
-    uint32_t clock = tcp_isn(&rig.t, &k);
-    assert_true(syn_reuse(&rig.t, segment(1, TH_SYN, 900, 0), &k, clock + 1000000));
+    uint32_t clock = tcp_isn(&rig.t, &k, &unused);
+    assert_true(syn_reuse(&rig.t, segment(1, TH_SYN, 900, 0), &k, was, clock + 1000000));
     assert_int_equal(rig_seq(), clock + 1000001);
     for (uint32_t i = 2; i < 5; i++)
         say_syn(i, i);
-    assert_false(syn_reuse(&rig.t, segment(7, TH_SYN, 900, 0), &k, 0)); /* full, and no cookie */
+    assert_false(syn_reuse(&rig.t, segment(7, TH_SYN, 900, 0), &k, was, 0)); /* full, and no cookie */
     assert_int_equal(rig_stat(STAT_COOKIE_OUT), 0);
 }
 
@@ -583,14 +587,18 @@ static void test_isn(void **state)
 {
     (void)state;
     struct tcp_tuple a = rig_tuple(1), b = rig_tuple(2);
-    uint32_t was = tcp_isn(&rig.t, &a), other = tcp_isn(&rig.t, &b);
+    uint32_t clock_a, clock_b, again, was = tcp_isn(&rig.t, &a, &clock_a), other = tcp_isn(&rig.t, &b, &clock_b);
     rig_at(rig.t.now_us + 4000);
-    assert_int_equal(tcp_isn(&rig.t, &a) - was, 1000);
-    assert_int_equal(tcp_isn(&rig.t, &b) - other, 1000);
+    assert_int_equal(tcp_isn(&rig.t, &a, &again) - was, 1000);
+    assert_int_equal(again, clock_a);
+    assert_int_equal(tcp_isn(&rig.t, &b, &again) - other, 1000);
     assert_int_not_equal(was, other);
-    assert_int_not_equal(tcp_ts_offset(&rig.t, &a), tcp_ts_offset(&rig.t, &b));
+    assert_int_not_equal(clock_a, clock_b);
+    assert_int_not_equal(clock_a, was - (uint32_t)((rig.t.now_us - 4000) / 4)); /* not the same half */
+    assert_int_equal(tcp_ts_offset(&rig.t, &a), clock_a);
     rig.t.key_isn[3] ^= 1;
-    assert_int_not_equal(tcp_isn(&rig.t, &a), was + 1000);
+    assert_int_not_equal(tcp_isn(&rig.t, &a, &again), was + 1000);
+    assert_int_not_equal(again, clock_a);
 }
 
 int main(void)

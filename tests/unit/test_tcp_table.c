@@ -58,7 +58,19 @@ static enum tcp_kind find(uint32_t n, uint32_t *index_r)
 static bool add(uint32_t n, enum tcp_kind kind)
 {
     struct tcp_tuple k = rig_tuple(n);
-    return tcp_table_add(&rig.t, &k, kind, n);
+    return tcp_table_add(&rig.t, tuple_hash(&rig.t, &k), tcp_ref(kind, n));
+}
+
+static void set(uint32_t n, enum tcp_kind was, enum tcp_kind kind)
+{
+    struct tcp_tuple k = rig_tuple(n);
+    tcp_table_set(&rig.t, tuple_hash(&rig.t, &k), tcp_ref(was, n), tcp_ref(kind, n));
+}
+
+static void removed(uint32_t n, enum tcp_kind kind)
+{
+    struct tcp_tuple k = rig_tuple(n);
+    tcp_table_remove(&rig.t, tuple_hash(&rig.t, &k), tcp_ref(kind, n));
 }
 
 static void test_kinds(void **state)
@@ -70,15 +82,15 @@ static void test_kinds(void **state)
     assert_true(add(3, TCP_KIND_SYN));
     assert_int_equal(find(3, &index), TCP_KIND_SYN);
     assert_int_equal(index, 3);
-    struct tcp_tuple k = rig_tuple(3);
-    tcp_table_set(&rig.t, &k, TCP_KIND_CONN, 3);
+    set(3, TCP_KIND_SYN, TCP_KIND_CONN);
     assert_int_equal(find(3, &index), TCP_KIND_CONN);
-    tcp_table_set(&rig.t, &k, TCP_KIND_TW, 3);
+    set(3, TCP_KIND_CONN, TCP_KIND_TW);
     assert_int_equal(find(3, &index), TCP_KIND_TW);
     assert_int_equal(find(4, &index), TCP_KIND_NONE);
-    tcp_table_remove_hash(&rig.t, tuple_hash(&rig.t, &k), TCP_KIND_SYN, 3); /* is no SYN any more */
+    set(3, TCP_KIND_SYN, TCP_KIND_CONN); /* is no SYN any more */
+    removed(3, TCP_KIND_SYN);
     assert_int_equal(find(3, &index), TCP_KIND_TW);
-    tcp_table_remove_hash(&rig.t, tuple_hash(&rig.t, &k), TCP_KIND_TW, 3);
+    removed(3, TCP_KIND_TW);
     assert_int_equal(find(3, &index), TCP_KIND_NONE);
 }
 
@@ -110,9 +122,8 @@ static void test_full(void **state)
     for (uint32_t i = 0; i < 5; i++)
         assert_true(add(i, TCP_KIND_SYN));
     assert_false(add(5, TCP_KIND_SYN));
-    struct tcp_tuple k = rig_tuple(2);
-    tcp_table_remove(&rig.t, &k);
-    tcp_table_remove(&rig.t, &k); /* twice does nothing */
+    removed(2, TCP_KIND_SYN);
+    removed(2, TCP_KIND_SYN); /* twice does nothing */
     assert_true(add(5, TCP_KIND_SYN));
     assert_false(add(6, TCP_KIND_SYN));
     assert_int_equal(find(5, &index), TCP_KIND_SYN);
@@ -140,7 +151,6 @@ static void test_at_random(void **state)
     rig.t.conns = realloc(rig.t.conns, 2 * N * sizeof(struct tcp_conn));
     for (int step = 0; step < 400000; step++) {
         uint32_t n = (uint32_t)rng_below(&r, 2 * N), index;
-        struct tcp_tuple k = rig_tuple(n);
         enum tcp_kind kind = rng_below(&r, 2) ? TCP_KIND_SYN : TCP_KIND_TW;
         assert_int_equal(find(n, &index), want[n]);
         if (want[n] == TCP_KIND_NONE && live < N) {
@@ -148,13 +158,10 @@ static void test_at_random(void **state)
             want[n] = kind;
             live++;
         } else if (want[n] != TCP_KIND_NONE && rng_below(&r, 8) == 0) {
-            tcp_table_set(&rig.t, &k, kind, n);
+            set(n, want[n], kind);
             want[n] = kind;
         } else if (want[n] != TCP_KIND_NONE) {
-            if (rng_below(&r, 2))
-                tcp_table_remove(&rig.t, &k);
-            else
-                tcp_table_remove_hash(&rig.t, tuple_hash(&rig.t, &k), want[n], n);
+            removed(n, want[n]);
             want[n] = TCP_KIND_NONE;
             live--;
         }
@@ -162,10 +169,8 @@ static void test_at_random(void **state)
             overflows += passes() > 0;
     }
     assert_true(overflows > 100); /* else nothing was tried */
-    for (uint32_t n = 0; n < 2 * N; n++) {
-        struct tcp_tuple k = rig_tuple(n);
-        tcp_table_remove(&rig.t, &k);
-    }
+    for (uint32_t n = 0; n < 2 * N; n++)
+        removed(n, want[n]);
     assert_int_equal(rig.t.table->n, 0);
     assert_int_equal(passes(), 0);
 }

@@ -120,6 +120,24 @@ static void test_on_the_wrap(void **state)
     assert_int_equal(r.events, TCP_EV_TIMER);
 }
 
+/* What the turn still changes is looked at when it is over. */
+static void test_flush_to_come(void **state)
+{
+    (void)state;
+    conn->on = ON_FLUSH;
+    set(&conn->rtx_at, 200);
+    set(&conn->app_at, 30);
+    set(&conn->app_at, 7000);
+    assert_int_equal(conns_next_us(&rig.t), UINT64_MAX);
+    conn->on = 0;
+    conn->rtx_at = 0;
+    conn_timer_update(&rig.t, conn);
+    pass(6999);
+    assert_int_equal(r.events, 0);
+    pass(1);
+    assert_int_equal(r.events, TCP_EV_TIMER);
+}
+
 static void test_owners_timer_two_hours(void **state)
 {
     (void)state;
@@ -312,6 +330,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_none),
         TEST(test_on_the_wrap),
+        TEST(test_flush_to_come),
         TEST(test_owners_timer_two_hours),
         TEST(test_stop),
         TEST(test_two_entries),

@@ -11,13 +11,13 @@ static struct {
 
 /* ---- syn.c's part */
 
-bool syn_reuse(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k, uint32_t above)
+bool syn_reuse(struct tcp *t, const struct tcp_seg *s, const struct tcp_tuple *k, uint32_t was, uint32_t above)
 {
     (void)s;
     assert_int_equal(above, 9000);
     r.reuses++;
     if (!r.refuse)
-        tcp_table_remove(t, k);
+        tcp_table_remove(t, tuple_hash(t, k), was);
     return !r.refuse;
 }
 
@@ -69,8 +69,9 @@ static void enter(uint32_t n, uint32_t flags, uint32_t ts_recent)
     *c = (struct tcp_conn){.peer = k.peer, .peer_port = k.peer_port, .port = k.port, .rcv_nxt = 5001, .snd_max = 9000};
     c->flags = flags;
     c->ts_recent = ts_recent;
-    assert_true(tcp_table_add(&rig.t, &k, TCP_KIND_CONN, 0));
-    tw_enter(&rig.t, c);
+    assert_true(tcp_table_add(&rig.t, tuple_hash(&rig.t, &k), tcp_ref(TCP_KIND_CONN, 0)));
+    tw_enter(&rig.t, c, n % 2 ? tuple_hash(&rig.t, &k) : 0);
+    assert_true(c->flags & CF_SUCCEEDED);
     memset(c, 0, sizeof *c);
     assert_int_equal(kind_of(n, &index), TCP_KIND_TW);
 }
@@ -213,7 +214,8 @@ static void test_none_at_all(void **state)
     (void)state;
     rig.t.cfg.time_waits_max = 0;
     struct tcp_conn c = {.rcv_nxt = 1};
-    tw_enter(&rig.t, &c);
+    tw_enter(&rig.t, &c, 0);
+    assert_false(c.flags & CF_SUCCEEDED);
     assert_int_equal(rig_stat(STAT_TIME_WAITS), 0);
 }
 
