@@ -166,6 +166,11 @@ void tcp_table_set(struct tcp *t, uint64_t hash, uint32_t was, uint32_t ref)
         at.b->ref[at.way] = ref;
 }
 
+void tcp_table_fetch(const struct tcp *t, uint64_t hash)
+{
+    cache_fetch(&t->table->b[(uint32_t)hash & t->table->mask]);
+}
+
 void tcp_table_remove(struct tcp *t, uint64_t hash, uint32_t ref)
 {
     struct tcp_table *o = t->table;

@@ -235,6 +235,8 @@ enum tcp_kind tcp_table_find(struct tcp *t, const struct tcp_tuple *k, uint32_t 
 bool tcp_table_add(struct tcp *t, uint64_t hash, uint32_t ref);
 /* The tuple's entry now is another thing (SYN -> connection -> TIME-WAIT). */
 void tcp_table_set(struct tcp *t, uint64_t hash, uint32_t was, uint32_t ref);
+/* Asks for the line where the entry of a tuple stands. */
+void tcp_table_fetch(const struct tcp *t, uint64_t hash);
 /* Unless it is another thing already. */
 void tcp_table_remove(struct tcp *t, uint64_t hash, uint32_t ref);
 

@@ -77,11 +77,20 @@ static void record_end(struct tcp *t, uint32_t i)
     record_give(t, i);
 }
 
+/* The oldest but one is next: who was here for long is in no cache, and neither is its place in the table. */
+static void oldest_goes(struct tcp *t)
+{
+    struct tws *o = t->tws;
+    record_end(t, o->first);
+    if (o->first != TCP_NONE)
+        tcp_table_fetch(t, o->v[o->first].hash);
+}
+
 static uint32_t record_take(struct tcp *t)
 {
     struct tws *o = t->tws;
     if (o->n == t->cfg.time_waits_max)
-        record_end(t, o->first);
+        oldest_goes(t);
     uint32_t i = o->free;
     if (i == TCP_NONE)
         i = o->touched++;
