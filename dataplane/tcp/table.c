@@ -209,5 +209,5 @@ void tcp_ahead_conn(struct tcp *t, const struct ip_packet *p)
     for (uint32_t way = 0; way < WAYS; way++)
         if (b->tag[way] == tag_of(p->hash) && b->ref[way] >> TCP_KIND_SHIFT == TCP_KIND_CONN)
             cache_fetch_n(tcp_conn_at(t, b->ref[way] & INDEX_MASK),
-                          has_text(p) ? t->cfg.ahead_bytes : sizeof(struct tcp_conn));
+                          has_text(p) ? t->cfg.ahead_bytes : TCP_CONN_ACK_BYTES);
 }

@@ -93,12 +93,10 @@ static struct twheel_node *timer_of(void *ctx, uint32_t index)
     return &tcp_conn_at(ctx, index / TCP_TIMERS)->timers[index % TCP_TIMERS];
 }
 
-/* With the deadlines behind it. */
+/* With the deadlines, which stand in the same line. */
 static void timer_fetch(void *ctx, uint32_t index)
 {
-    const struct tcp_conn *c = tcp_conn_at(ctx, index / TCP_TIMERS);
-    cache_fetch(&c->timers[0]);
-    cache_fetch(&c->app_at);
+    cache_fetch(&tcp_conn_at(ctx, index / TCP_TIMERS)->timers[0]);
 }
 
 static void clock_set(struct tcp *t, uint64_t now_us)

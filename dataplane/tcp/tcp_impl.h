@@ -93,49 +93,53 @@ struct tcp_conn {
     uint32_t acked_in;                  /* rcv_nxt as last sent */
     uint32_t snd_una, snd_nxt, snd_max; /* snd_nxt goes back at a timeout; snd_max does not */
     uint32_t snd_wnd, snd_wl1, snd_wl2; /* peer's window in bytes */
-    uint32_t snd_wnd_max;               /* the largest seen (ack.c) */
-    uint32_t ts_recent;                 /* RFC 7323 */
-    /* ---- receiving */
-    uint32_t unread;            /* bytes in order that the owner has not consumed; they end at rcv_nxt (less its FIN) */
-    uint32_t rx;                /* rxbuf of what is kept; TCP_NONE: nothing */
+    /* ---- what an acknowledgement looks at beside it */
+    uint32_t snd_wnd_max;      /* the largest seen (ack.c) */
+    uint32_t ts_recent;        /* RFC 7323 */
+    uint32_t ts_offset;        /* of our timestamps: keyed by tuple (RFC 7323 5.4) */
+    uint32_t unread;           /* bytes in order that the owner has not consumed; they end at rcv_nxt (less its FIN) */
+    uint32_t rx;               /* rxbuf of what is kept; TCP_NONE: nothing */
+    uint32_t tx_head, tx_tail; /* txq: indices of blocks; TCP_NONE: empty */
+    uint32_t tx_bytes;         /* from snd_una on (without SYN, FIN) */
+    uint32_t tx_at;            /* the block read last; TCP_NONE: none */
+    uint32_t sb;               /* scoreboard of what the peer holds beyond una (sack.c); TCP_NONE: none */
+    uint32_t recover;
+    uint32_t rtx_next;      /* with SACK: holes before it were sent again in this recovery (RFC 6675 HighRxt) */
+    uint32_t ece_until;     /* the window is not cut for ECE again before this is acknowledged */
+    uint16_t tx_off;        /* where in tx_head snd_una stands */
+    uint16_t dupacks;       /* without SACK: segments that duplicates say have left */
+    uint8_t on;             /* ON_* */
+    uint8_t lossy;          /* segments that are acknowledged one by one, after a loss */
+    uint8_t rtx_n;          /* retransmissions of the same byte, or probes, in a row */
+    uint8_t snd_ws, rcv_ws; /* window scales */
+    bool fin_wait;
+    uint8_t challenges; /* left in this second (RFC 5961) */
+    uint8_t delack_n;   /* full segments not acknowledged */
+    /* ---- times, ms, and deadlines; 0 stands for none */
+    uint32_t srtt8, rttvar4; /* RFC 6298 in ms, times 8 and 4; 0: no sample yet */
+    uint32_t rto;            /* ms, backed off */
+    uint32_t rtt_seq, rtt_at;
+    uint32_t ts_recent_at, active_at;      /* when ts_recent was taken; when the peer was last heard */
+    uint32_t sent_at;                      /* when data last left (RFC 5681 4.1) */
+    struct twheel_node timers[TCP_TIMERS]; /* the first at or before rtx_at and ack_at, the other life_at and app_at */
+    uint32_t rtx_at, ack_at;               /* retransmit or persist; delayed ACK */
+    uint32_t life_at, app_at;              /* FIN-WAIT-2, R2, zero window; the owner's */
+    /* ---- what data and the flush look at beside it */
     struct frame *in, *in_last; /* in-order bytes still in frames of this turn, behind what rx holds */
     uint32_t discarded;         /* bytes thrown away after tcp_close */
     uint32_t fin_seq;           /* the peer's FIN came out of order: its sequence number, valid when fin_wait */
     struct tcp_range dsack;     /* to report with the next acknowledgement (RFC 2883); empty: none */
-    /* ---- sending */
-    uint32_t tx_head, tx_tail; /* txq: indices of blocks; TCP_NONE: empty */
-    uint32_t tx_bytes;         /* from snd_una on (without SYN, FIN) */
-    uint32_t tx_at, tx_at_seq; /* the block read last, and its first byte's number; TCP_NONE: none */
-    uint32_t cwnd, ssthresh, recover;
-    uint32_t rtx_next;  /* with SACK: holes before it were sent again in this recovery (RFC 6675 HighRxt) */
-    uint32_t ece_until; /* the window is not cut for ECE again before this is acknowledged */
-    uint32_t sb;        /* scoreboard of what the peer holds beyond una (sack.c); TCP_NONE: none */
-    uint32_t rtt_seq, rtt_at;
-    uint32_t srtt8, rttvar4; /* RFC 6298 in ms, times 8 and 4; 0: no sample yet */
-    uint32_t rto;            /* ms, backed off */
-    /* ---- deadlines, ms; 0 stands for none */
-    struct twheel_node timers[TCP_TIMERS]; /* the first at or before rtx_at and ack_at, the other life_at and app_at */
-    uint32_t rtx_at, ack_at;               /* retransmit or persist; delayed ACK */
-    uint32_t life_at, app_at;              /* FIN-WAIT-2, R2, zero window; the owner's */
-    uint32_t ts_recent_at, active_at;      /* when ts_recent was taken; when the peer was last heard */
-    uint32_t sent_at;                      /* when data last left (RFC 5681 4.1) */
-    /* ---- lists */
-    uint32_t next_event, next_flush, next_settle; /* by index */
+    uint32_t cwnd, ssthresh;
+    uint32_t tx_at_seq;                           /* the first byte's number of tx_at */
+    uint32_t next_event, next_flush, next_settle; /* lists, by index */
     uint16_t events;                              /* TCP_EV_* not yet given */
     uint16_t mss_peer;                            /* MSS option of the peer, before path MTU */
-    uint8_t on;                                   /* ON_* */
-    uint8_t lossy;                                /* segments that are acknowledged one by one, after a loss */
-    uint16_t dupacks;                             /* without SACK: segments that duplicates say have left */
-    uint16_t tx_off;                              /* where in tx_head snd_una stands */
-    uint8_t rtx_n;                                /* retransmissions of the same byte, or probes, in a row */
-    uint8_t snd_ws, rcv_ws;                       /* window scales */
-    bool fin_wait;
-    uint8_t challenges;   /* left in this second (RFC 5961) */
-    uint8_t delack_n;     /* full segments not acknowledged */
-    uint32_t challenge_s; /* which second */
-    uint32_t ts_offset;   /* of our timestamps: keyed by tuple (RFC 7323 5.4) */
+    uint32_t challenge_s;                         /* which second */
 };
+#define TCP_CONN_ACK_BYTES offsetof(struct tcp_conn, in)
 static_assert(sizeof(struct tcp_conn) <= 256, "a connection must stay small");
+static_assert(TCP_CONN_ACK_BYTES == 192, "three lines for an acknowledgement");
+static_assert(offsetof(struct tcp_conn, timers) / 64 == offsetof(struct tcp_conn, app_at) / 64, "one for the wheel");
 
 /* ---- a parsed segment */
 struct tcp_seg {

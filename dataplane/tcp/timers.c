@@ -12,16 +12,20 @@ static uint32_t sooner(uint32_t a, uint32_t b)
     return a == 0 || (b != 0 && seq_lt(b, a)) ? b : a;
 }
 
-void conn_timer_update(struct tcp *t, struct tcp_conn *c)
+static void entries_set(struct tcp *t, struct tcp_conn *c)
 {
-    if (c->on & ON_FLUSH)
-        return;
     uint32_t soon = sooner(c->rtx_at, c->ack_at), late = sooner(c->life_at, c->app_at);
     uint32_t index = tcp_conn_index(t, c) * TCP_TIMERS;
     if (soon != 0)
         twheel_set(&t->wheel, index, soon);
     if (late != 0)
         twheel_set(&t->wheel, index + 1, late);
+}
+
+void conn_timer_update(struct tcp *t, struct tcp_conn *c)
+{
+    if (!(c->on & ON_FLUSH))
+        entries_set(t, c);
 }
 
 void conn_timer_stop(struct tcp *t, struct tcp_conn *c)
@@ -84,7 +88,7 @@ static void give_up(struct tcp *t, struct tcp_conn *c)
 
 static bool life_is_over(struct tcp *t, struct tcp_conn *c)
 {
-    bool silent = c->flags & CF_PERSIST && tcp_due(t, c->rtx_at) && peer_is_silent(t, c);
+    bool silent = tcp_due(t, c->rtx_at) && c->flags & CF_PERSIST && peer_is_silent(t, c);
     if (!silent && !tcp_due(t, c->life_at))
         return false;
     if (c->state == TCP_FIN_WAIT2)
@@ -96,6 +100,7 @@ static bool life_is_over(struct tcp *t, struct tcp_conn *c)
 
 /* ---- the wheel */
 
+/* Most come up early: of those only the line with their deadlines is looked at. */
 static void conn_expired(struct tcp *t, struct tcp_conn *c)
 {
     if (life_is_over(t, c))
@@ -114,7 +119,7 @@ static void conn_expired(struct tcp *t, struct tcp_conn *c)
         c->rtx_at = 0;
         (c->flags & CF_PERSIST ? probe : retransmit)(t, c);
     }
-    conn_timer_update(t, c);
+    entries_set(t, c);
 }
 
 void conns_tick(struct tcp *t)
