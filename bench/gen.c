@@ -28,6 +28,7 @@
  *
  *   satchel-gen [options] --dpdk ARGS --address NET HOST:PORT      by our own TCP over a DPDK port (bench/lib/dpdk.h)
  *     --delack MS      how long acknowledgements wait for something to go with (40); 0: they do not
+ *     --idle-polls N   turns in which nothing comes before it sleeps (2000)
  *
  * Latency is from the moment the final dot was handed to the kernel to the moment its 250 was read. */
 #include "bench/lib/dpdk.h"
@@ -53,9 +54,9 @@ struct gen {
     struct load_spec part[THREADS_MAX];
     struct sock_addr target;
     struct dpdk_options dpdk;
-    struct port *port;  /* DPDK */
-    unsigned delack_ms; /* likewise */
-    struct stats wire;  /* what it counted */
+    struct port *port;              /* DPDK */
+    unsigned delack_ms, idle_polls; /* likewise */
+    struct stats wire;              /* what it counted */
     bool wait;
     struct refuse_spec refuse;
     struct load_result *result; /* one a thread; the sum is in the first */
@@ -70,6 +71,7 @@ static struct gen g = {
              .mint = {.domains = 1, .recipients = 1, .size_bytes = 4096, .sender = "gen@gen.test"}},
     .threads = 1,
     .delack_ms = 40,
+    .idle_polls = 2000,
     .refuse = {.give_up_us = 1000000},
 };
 
@@ -89,8 +91,11 @@ static struct ip_addr target_addr(uint16_t *port_r)
 static struct wire *wire_dpdk_open(void)
 {
     char why[256];
-    struct wire_user_config cfg = {
-        .addrs_n = g.dpdk.addrs_n, .gateway = g.dpdk.gateway, .conns_max = CONNS_MAX, .delack_ms = g.delack_ms};
+    struct wire_user_config cfg = {.addrs_n = g.dpdk.addrs_n,
+                                   .gateway = g.dpdk.gateway,
+                                   .conns_max = CONNS_MAX,
+                                   .delack_ms = g.delack_ms,
+                                   .idle_polls = g.idle_polls};
     g.port = dpdk_open(&g.dpdk);
     cfg.queue = g.port->ops->queue(g.port, 0);
     memcpy(cfg.addrs, g.dpdk.addrs, sizeof cfg.addrs);
@@ -263,7 +268,8 @@ static void usage(int status)
         "                   [-r RECIPIENTS] [-t THREADS] [--domains N | --domain NAME] [--from ADDRESS] [--run NAME]\n"
         "                   [--no-pipelining] [--deep] [--rate N] [--retry] [--ledger FILE] [--json] [--idle N]\n"
         "                   [--refused N [--give-up MS]] [--wait] HOST:PORT\n"
-        "       satchel-gen [options] --dpdk ARGS --address NET[xN] [--delack MS] ADDRESS:PORT\n" DPDK_USAGE);
+        "       satchel-gen [options] --dpdk ARGS --address NET[xN] [--delack MS] [--idle-polls N] "
+        "ADDRESS:PORT\n" DPDK_USAGE);
     exit(status);
 }
 
@@ -292,7 +298,8 @@ enum {
     OPT_REFUSED,
     OPT_GIVE_UP,
     OPT_WAIT,
-    OPT_DELACK
+    OPT_DELACK,
+    OPT_IDLE_POLLS
 };
 
 static const struct option options[] = {
@@ -311,6 +318,7 @@ static const struct option options[] = {
     {"give-up", 1, NULL, OPT_GIVE_UP},
     {"wait", 0, NULL, OPT_WAIT},
     {"delack", 1, NULL, OPT_DELACK},
+    {"idle-polls", 1, NULL, OPT_IDLE_POLLS},
     DPDK_OPTIONS,
     {"help", 0, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -364,6 +372,9 @@ static void option_long(int o)
         break;
     case OPT_DELACK:
         g.delack_ms = (unsigned)number("--delack", 0, 500);
+        break;
+    case OPT_IDLE_POLLS:
+        g.idle_polls = (unsigned)number("--idle-polls", 1, 1u << 30);
         break;
     default:
         if (o < DPDK_OPT)

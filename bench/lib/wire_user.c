@@ -11,8 +11,6 @@
 
 #define PORT_FIRST 1024u
 #define PORTS      (65536u - PORT_FIRST)
-#define IDLE_TURNS 2000u /* before it sleeps */
-#define DOZE_US    1000u /* where the port cannot wake us */
 #define BATCH      256u
 #define BLOCKS_MAX (1u << 20)
 #define WARM_US    5000000u
@@ -145,7 +143,8 @@ static unsigned more(struct wire_user *u, struct wire_event *ev_r, unsigned cap)
 
 /* ---- sleep */
 
-static void doze(struct wire_user *u, uint64_t us)
+/* For us at most, when nothing came for idle_us. */
+static void doze(struct wire_user *u, uint64_t us, uint64_t idle_us)
 {
     struct port_info info;
     uint64_t next = stack_next_us(u->stack);
@@ -155,7 +154,7 @@ static void doze(struct wire_user *u, uint64_t us)
         return;
     u->port->info(u->q->port, &info);
     us = own < us ? own : us;
-    us = !info.rx_interrupt && us > DOZE_US ? DOZE_US : us;
+    us = !info.rx_interrupt && us > port_nap_us(idle_us) ? port_nap_us(idle_us) : us;
     struct pollfd p = {.fd = fd, .events = POLLIN};
     struct timespec t = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
     if (us)
@@ -168,15 +167,18 @@ static unsigned user_wait(struct wire *w, struct wire_event *ev_r, unsigned cap,
     struct wire_user *u = user_of(w);
     eat(u);
     unsigned n = more(u, ev_r, cap);
+    uint64_t heard = sock_now_us();
     for (uint32_t idle = 0; n == 0; idle++) {
         turn_end(u);
         uint64_t now = sock_now_us();
-        if (idle > IDLE_TURNS && now < until_us)
-            doze(u, until_us - now);
+        if (idle > u->cfg.idle_polls && now < until_us)
+            doze(u, until_us - now, now - heard);
         turn_begin(u);
         n = collect(u, ev_r, cap);
-        if (u->frames)
+        if (u->frames) {
             idle = 0;
+            heard = now;
+        }
         if (now >= until_us)
             break;
     }
@@ -275,7 +277,7 @@ static void user_destroy(struct wire **w)
     uint64_t end = sock_now_us() + LINGER_US, now;
     tcp_conns(u->tcp, abandon, u);
     while (u->ending && (now = sock_now_us()) < end)
-        user_wait(*w, ev, BATCH, now + DOZE_US);
+        user_wait(*w, ev, BATCH, now + PORT_NAP_MAX_US);
     turn_end(u);
     munmap(u->mem, u->mem_bytes);
     free(u);
@@ -347,7 +349,7 @@ static unsigned warm_turn(struct wire_user *u, struct wire_conn *c)
 {
     struct wire_event ev[BATCH];
     struct slice in;
-    unsigned waiting = 0, n = user_wait(&u->w, ev, BATCH, sock_now_us() + DOZE_US);
+    unsigned waiting = 0, n = user_wait(&u->w, ev, BATCH, sock_now_us() + PORT_NAP_MAX_US);
     for (unsigned i = 0; i < n; i++)
         user_read(&u->w, ev[i].c, &in);
     for (unsigned i = 0; i < u->cfg.addrs_n; i++)

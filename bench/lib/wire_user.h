@@ -17,7 +17,8 @@ struct wire_user_config {
     struct ip_addr target;
     uint16_t target_port;
     uint32_t conns_max;
-    uint32_t delack_ms; /* tcp_config's */
+    uint32_t delack_ms;  /* tcp_config's */
+    uint32_t idle_polls; /* turns in which nothing comes before it sleeps */
 };
 
 /* NULL: why_r (256 bytes).  Opened, it has found its neighbour, or waited for it in vain for 3 s. */

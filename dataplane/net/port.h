@@ -44,8 +44,8 @@ struct port_ops {
     void (*drop)(struct port_queue *q, struct frame *f);
     void (*flush)(struct port_queue *q);
     /* Before sleeping: a descriptor that becomes readable when frames come, or -1: there is none.  Without
-     * info.rx_interrupt it tells of frames that other workers passed on alone: poll again within 1 ms all the same.
-     * Must be followed by disarm.  -SATCHEL_EAGAIN: frames are waiting already, nothing is armed. */
+     * info.rx_interrupt it tells of frames that other workers passed on alone: poll again after port_nap_us all the
+     * same. Must be followed by disarm.  -SATCHEL_EAGAIN: frames are waiting already, nothing is armed. */
     int (*arm)(struct port_queue *q);
     void (*disarm)(struct port_queue *q);
     void (*info)(const struct port *p, struct port_info *info_r);
@@ -64,6 +64,16 @@ struct port_queue {
     uint32_t index;
     struct stats *stats; /* rx_frames, rx_bytes, tx_*, polls; set by the owner before the first call */
 };
+
+/* How long to sleep before looking at a port that cannot wake us, when nothing has come for idle_us: a quarter of that,
+ * so that who waited for us waits little longer; PORT_NAP_MAX_US at most. */
+#define PORT_NAP_MIN_US 50u
+#define PORT_NAP_MAX_US 1000u
+static inline uint64_t port_nap_us(uint64_t idle_us)
+{
+    uint64_t us = idle_us / 4;
+    return us < PORT_NAP_MIN_US ? PORT_NAP_MIN_US : us > PORT_NAP_MAX_US ? PORT_NAP_MAX_US : us;
+}
 
 /* What a stack takes its frames from and gives them to (port.c). */
 struct frame_pool port_frames(struct port_queue *q);

@@ -17,7 +17,7 @@ enum { WORK_ROUNDS_MAX = 4, ORPHANS_MIN = 256 };
 
 void user_config_default(struct user_config *cfg_r)
 {
-    *cfg_r = (struct user_config){.max_conns = 20000, .idle_polls = 2000, .idle_sleep_us = 1000};
+    *cfg_r = (struct user_config){.max_conns = 20000, .idle_polls = 2000};
     stack_config_default(&cfg_r->stack);
 }
 
@@ -139,7 +139,8 @@ static uint64_t user_wait_us(const struct user *u)
 {
     uint64_t next = stack_next_us(u->stack), now = u->now_us;
     uint64_t wait = next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 0;
-    return !u->port_wakes && wait > u->cfg.idle_sleep_us ? u->cfg.idle_sleep_us : wait;
+    uint64_t nap = u->port_wakes ? UINT64_MAX : port_nap_us(now - u->active_us);
+    return nap < wait ? nap : wait;
 }
 
 static void user_doze(struct user *u, int port_fd)
@@ -204,7 +205,7 @@ static void user_last_turn(struct user *u)
 static void user_nap(struct user *u)
 {
     if (!u->work_head)
-        usleep(u->cfg.idle_sleep_us ? u->cfg.idle_sleep_us : 1);
+        usleep(PORT_NAP_MAX_US);
 }
 
 static void user_shutdown(struct user *u)
@@ -231,8 +232,10 @@ static int user_run(struct transport *t)
         bool did = user_turn(u);
         u->cycles = cycles_now();
         u->idle = did ? 0 : u->idle + 1;
-        if (did)
+        if (did) {
+            u->active_us = u->now_us;
             stat_add(u->stats, STAT_CYCLES_BUSY, u->cycles - begin);
+        }
         if (u->cfg.idle_polls && u->idle >= u->cfg.idle_polls)
             user_sleep(u);
     }

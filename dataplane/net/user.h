@@ -31,7 +31,6 @@ struct user_config {
     uint32_t early_talker_ms; /* 0: the greeting comes at once */
     uint32_t tarpit_ms;       /* 0: early talkers are refused at once; at most one in 8 of max_conns waits so */
     uint32_t idle_polls;      /* turns without work before sleeping; 0: never sleep; 2000 */
-    uint32_t idle_sleep_us;   /* sleep at a time where the port cannot wake us; 1000 */
 };
 /* Everything but queue, stats, ports and stack.ip.addrs. */
 void user_config_default(struct user_config *cfg_r);

@@ -92,10 +92,11 @@ struct user {
     struct uconn *work_head, *work_tail;
     struct overflow *thirsty;
     uint32_t open_n, orphans_n, orphans_max, tar_n;
-    uint64_t evict_us; /* not before */
-    uint32_t idle;     /* turns in a row without work */
-    uint64_t cycles;   /* when this turn began */
-    bool port_wakes;   /* a sleeper need not look at the port from time to time */
+    uint64_t evict_us;  /* not before */
+    uint32_t idle;      /* turns in a row without work */
+    uint64_t active_us; /* the last one with */
+    uint64_t cycles;    /* when this turn began */
+    bool port_wakes;    /* a sleeper need not look at the port from time to time */
     int watch_fds[USER_WATCH_MAX];
     uint32_t watch_n;
     struct bell bell;

@@ -186,9 +186,21 @@ static void a_port_says_what_it_is(void **state)
     assert_null(a.p->ops->queue(a.p, QUEUES));
 }
 
+/* A quarter of the time for which nothing came, within bounds. */
+static void naps_grow(void **state)
+{
+    (void)state;
+    assert_int_equal(port_nap_us(0), 50);
+    assert_int_equal(port_nap_us(200), 50);
+    assert_int_equal(port_nap_us(1200), 300);
+    assert_int_equal(port_nap_us(4000), 1000);
+    assert_int_equal(port_nap_us(UINT64_MAX), 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(naps_grow),
         cmocka_unit_test_setup_teardown(frames_cross_unchanged, opened, closed),
         cmocka_unit_test_setup_teardown(a_full_ring_drops, opened, closed),
         cmocka_unit_test_setup_teardown(every_queue_sees_what_all_must_see, opened, closed),
