@@ -311,6 +311,24 @@ static void test_persist_after_an_hour_of_silence(void **state)
     persist(0, 100000, 170000);
 }
 
+/* The last probe may still be answered: another deadline ends nothing. */
+static void test_persist_ends_with_a_probe(void **state)
+{
+    (void)state;
+    conn->flags |= CF_PERSIST;
+    conn->rtx_n = 9;
+    conn->active_at = rig.t.now_ms;
+    set(&conn->life_at, rig.t.cfg.zero_window_ms);
+    set(&conn->rtx_at, rig.t.cfg.r2_ms + 30000);
+    set(&conn->ack_at, rig.t.cfg.r2_ms + 10);
+    pass(rig.t.cfg.r2_ms + 10);
+    assert_int_equal(conn->ack_at, 0);
+    assert_int_equal(r.ends, 0);
+    pass(30000);
+    assert_int_equal(r.ends, 1);
+    assert_int_equal(r.probes, 0);
+}
+
 static void test_fin_wait_2_ends(void **state)
 {
     (void)state;
@@ -343,6 +361,7 @@ int main(void)
         TEST(test_persist_answered),
         TEST(test_persist_unanswered),
         TEST(test_persist_after_an_hour_of_silence),
+        TEST(test_persist_ends_with_a_probe),
         TEST(test_fin_wait_2_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
