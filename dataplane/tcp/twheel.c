@@ -1,8 +1,10 @@
 /* twheel.c - a hierarchical timer wheel.
  *
  * A node stands on the lowest level whose 256 slots reach its tick.  When the tick of a higher level's slot comes, its
- * nodes are set anew and so fall to the levels below: each moves at most three times.  Ticks at which nothing happens
- * are jumped over by the bits of `used`, so that a long idle time costs as little as a short one.
+ * nodes are set anew and so fall to the levels below: each moves at most three times.  The clock stands until all have,
+ * which may take more than one call: new nodes cannot come into a slot that falls, since its level begins anew with
+ * this tick, and what is less than a slot ahead goes to a level below.  Ticks at which nothing happens are jumped over
+ * by the bits of `used`, so that a long idle time costs as little as a short one.
  *
  *   slot -> bin <-> bin <-> bin    the first one takes new nodes; one that is empty is given back, so that there are
  *                                  never more bins than nodes set
@@ -182,10 +184,20 @@ static unsigned next_used(const uint64_t used[SLOTS / WORD_BITS], unsigned from)
     return 0;
 }
 
+/* The first bin of this level's slot that begins now. */
+static uint32_t bin_now(const struct twheel *w, unsigned level)
+{
+    return w->slots[level][w->now >> level * SLOT_BITS & (SLOTS - 1)];
+}
+
 bool twheel_next(const struct twheel *w, uint32_t *at_r)
 {
     uint32_t soonest = UINT32_MAX;
     bool any = false;
+    if (w->falling || bin_now(w, 0) != TWHEEL_NONE) { /* a budget was used up */
+        *at_r = w->now;
+        return true;
+    }
     for (unsigned level = 0; level < LEVELS; level++) {
         uint32_t here = w->now >> level * SLOT_BITS;
         unsigned step = next_used(w->used[level], here & (SLOTS - 1));
@@ -200,37 +212,54 @@ bool twheel_next(const struct twheel *w, uint32_t *at_r)
     return any;
 }
 
-/* The slot of this level that begins now: its nodes come one level down at least. */
-static void cascade(struct twheel *w, unsigned level)
+/* Of the level's slot that begins now; its nodes come one level down at least.  False: the budget is used up. */
+static bool cascade(struct twheel *w, unsigned level, uint32_t *budget)
 {
-    unsigned slot = w->now >> level * SLOT_BITS & (SLOTS - 1);
     uint32_t bin;
-    while ((bin = w->slots[level][slot]) != TWHEEL_NONE) {
+    while ((bin = bin_now(w, level)) != TWHEEL_NONE) {
         struct twheel_node *n;
+        if (*budget == 0)
+            return false;
+        --*budget;
         uint32_t index = bin_take(w, bin, &n);
         place(w, index, n, n->at);
     }
+    w->falling &= (uint8_t) ~(1u << level);
+    return true;
+}
+
+static bool cascade_all(struct twheel *w, uint32_t *budget)
+{
+    for (unsigned level = LEVELS - 1; w->falling && level > 0; level--)
+        if (w->falling & 1u << level && !cascade(w, level, budget))
+            return false;
+    return true;
 }
 
 static void arrive(struct twheel *w, uint32_t at)
 {
     w->now = at;
     for (unsigned level = LEVELS - 1; level > 0; level--)
-        if ((at & ((1u << level * SLOT_BITS) - 1)) == 0)
-            cascade(w, level);
+        if ((at & ((1u << level * SLOT_BITS) - 1)) == 0 && bin_now(w, level) != TWHEEL_NONE)
+            w->falling |= (uint8_t)(1u << level);
 }
 
-uint32_t twheel_expired(struct twheel *w, uint32_t now)
+uint32_t twheel_expired(struct twheel *w, uint32_t now, uint32_t *budget)
 {
-    for (;;) {
-        uint32_t bin = w->slots[0][w->now & (SLOTS - 1)], next;
+    while (cascade_all(w, budget)) {
+        uint32_t bin = bin_now(w, 0), next;
         struct twheel_node *n;
-        if (bin != TWHEEL_NONE)
+        if (bin != TWHEEL_NONE && *budget == 0)
+            break;
+        if (bin != TWHEEL_NONE) {
+            --*budget;
             return bin_take(w, bin, &n);
+        }
         if (seq_geq(w->now, now))
             return TWHEEL_NONE;
         if (!twheel_next(w, &next) || next - w->now > now - w->now)
             next = now;
         arrive(w, next);
     }
+    return TWHEEL_NONE;
 }

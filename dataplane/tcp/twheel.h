@@ -32,6 +32,7 @@ struct twheel {
     uint32_t now;           /* tick looked at last */
     uint32_t slots[4][256]; /* first bin; TWHEEL_NONE: empty */
     uint64_t used[4][4];    /* bit a slot: not empty */
+    uint8_t falling;        /* bit a level: its slot that begins now is not empty yet */
     struct twheel_owner owner;
     struct twheel_bin *bins;
     uint32_t free, touched, bins_n; /* bins given back; those never used follow `touched`; in use */
@@ -46,7 +47,8 @@ void twheel_init(struct twheel *w, void *mem, uint32_t now, const struct twheel_
 /* Sets, or moves when `at` is sooner than where it stands. At or before now: comes up at the next tick. */
 void twheel_set(struct twheel *w, uint32_t index, uint32_t at);
 void twheel_stop(struct twheel *w, uint32_t index);
-/* Takes out one node that is due at `now`; TWHEEL_NONE: none left. Call until then. */
-uint32_t twheel_expired(struct twheel *w, uint32_t now);
+/* Takes out one node that is due at `now`; TWHEEL_NONE: none left, or the budget, of nodes that are moved or taken out,
+ * is used up: then it goes on where it stopped with the next call, and twheel_next says that there is more. */
+uint32_t twheel_expired(struct twheel *w, uint32_t now, uint32_t *budget);
 /* No node comes up before this tick; false: no nodes at all. May be early (a cascade), never late. */
 bool twheel_next(const struct twheel *w, uint32_t *at_r);

@@ -43,11 +43,17 @@ static void open_at(uint32_t now)
     twheel_init(&s.w, s.bins, now, &(struct twheel_owner){node, fetch, NULL});
 }
 
+static uint32_t expired(uint32_t now)
+{
+    uint32_t budget = UINT32_MAX;
+    return twheel_expired(&s.w, now, &budget);
+}
+
 static void comes_up_at(uint32_t now, uint32_t index)
 {
-    assert_int_equal(twheel_expired(&s.w, now - 1), TWHEEL_NONE);
-    assert_int_equal(twheel_expired(&s.w, now), index);
-    assert_int_equal(twheel_expired(&s.w, now), TWHEEL_NONE);
+    assert_int_equal(expired(now - 1), TWHEEL_NONE);
+    assert_int_equal(expired(now), index);
+    assert_int_equal(expired(now), TWHEEL_NONE);
     assert_int_equal(s.nodes[index].place, 0);
 }
 
@@ -72,10 +78,10 @@ static void test_past_comes_up_next_tick(void **state)
     open_at(1000);
     twheel_set(&s.w, 1, 1000);
     twheel_set(&s.w, 2, 5);
-    assert_int_equal(twheel_expired(&s.w, 1000), TWHEEL_NONE);
-    assert_int_equal(twheel_expired(&s.w, 1001), 2);
-    assert_int_equal(twheel_expired(&s.w, 1001), 1);
-    assert_int_equal(twheel_expired(&s.w, 1001), TWHEEL_NONE);
+    assert_int_equal(expired(1000), TWHEEL_NONE);
+    assert_int_equal(expired(1001), 2);
+    assert_int_equal(expired(1001), 1);
+    assert_int_equal(expired(1001), TWHEEL_NONE);
 }
 
 static void test_moves_only_to_sooner(void **state)
@@ -90,7 +96,7 @@ static void test_moves_only_to_sooner(void **state)
     twheel_set(&s.w, 3, 5000);
     twheel_stop(&s.w, 3);
     twheel_stop(&s.w, 3);
-    assert_int_equal(twheel_expired(&s.w, 6000), TWHEEL_NONE);
+    assert_int_equal(expired(6000), TWHEEL_NONE);
 }
 
 static void test_next(void **state)
@@ -103,7 +109,7 @@ static void test_next(void **state)
     unsigned woken = 0;
     for (; twheel_next(&s.w, &at); woken++) {
         assert_true(seq_gt(at, s.w.now) && seq_leq(at, 0xfffffff0 + 700000)); /* maybe early, never late */
-        if (twheel_expired(&s.w, at) == 0)
+        if (expired(at) == 0)
             break;
     }
     assert_int_equal(at, 0xfffffff0 + 700000);
@@ -121,6 +127,27 @@ static void test_cost_is_that_of_the_due(void **state)
     s.looked = 0;
     comes_up_at(77 + 1800000000, 0);
     assert_in_range(s.looked, 1, 40);
+}
+
+/* What comes a level down in one tick does so by pieces; meanwhile there is something to do at once. */
+static void test_many_in_one_tick(void **state)
+{
+    (void)state;
+    uint32_t at, budget, calls = 0, up = 0;
+    open_at(0);
+    for (uint32_t i = 0; i < NODES; i++)
+        twheel_set(&s.w, i, 65536 + 300 + i / 100);
+    for (bool more = true; more; calls++) {
+        budget = 10;
+        s.looked = 0;
+        while (twheel_expired(&s.w, 70000, &budget) != TWHEEL_NONE)
+            up++;
+        assert_in_range(s.looked, 0, 10);
+        more = twheel_next(&s.w, &at);
+        assert_true(!more || at == s.w.now || budget > 0);
+    }
+    assert_int_equal(up, NODES);
+    assert_in_range(calls, 3 * NODES / 10, 3 * NODES / 10 + 2); /* two levels down, and up */
 }
 
 /* ---- against a list */
@@ -148,10 +175,10 @@ static bool model_due(uint32_t now)
     return false;
 }
 
-static void expire_all(uint32_t now)
+static void expire_some(uint32_t now, uint32_t *budget)
 {
     uint32_t index, last = s.w.now;
-    while ((index = twheel_expired(&s.w, now)) != TWHEEL_NONE) {
+    while ((index = twheel_expired(&s.w, now, budget)) != TWHEEL_NONE) {
         assert_true(model.set[index] && seq_leq(model.at[index], now));
         assert_int_equal(model.at[index], s.w.now); /* at its tick, in order */
         assert_true(seq_geq(s.w.now, last));
@@ -159,6 +186,28 @@ static void expire_all(uint32_t now)
         s.fetch[index] = 0;
         last = s.w.now;
         model.set[index] = false;
+    }
+}
+
+static void expire_one_go(uint32_t now, struct rng *rng)
+{
+    (void)rng;
+    uint32_t budget = UINT32_MAX;
+    expire_some(now, &budget);
+    assert_false(model_due(now));
+}
+
+/* A few at a time, and what else happens in between. */
+static void expire_by_turns(uint32_t now, struct rng *rng)
+{
+    uint32_t at;
+    for (uint32_t budget = 0; budget == 0;) {
+        budget = 1 + (uint32_t)rng_below(rng, 5);
+        expire_some(now, &budget);
+        if (budget == 0 && model_due(now))
+            assert_true(twheel_next(&s.w, &at) && seq_leq(at, now));
+        if (budget == 0 && rng_below(rng, 2))
+            model_set((uint32_t)rng_below(rng, NODES), s.w.now + (uint32_t)rng_below(rng, 1u << rng_below(rng, 24)));
     }
     assert_false(model_due(now));
 }
@@ -190,9 +239,10 @@ static void test_against_a_list(void **state)
         }
         bins_are_few();
         if (rng_below(&rng, 4) == 0)
-            expire_all(now += (uint32_t)rng_below(&rng, 1u << rng_below(&rng, 20)));
+            (rng_below(&rng, 2) ? expire_one_go
+                                : expire_by_turns)(now += (uint32_t)rng_below(&rng, 1u << rng_below(&rng, 20)), &rng);
     }
-    expire_all(s.w.now + (1u << 25));
+    expire_one_go(s.w.now + (1u << 25), &rng);
     assert_int_equal(s.w.bins_n, 0);
 }
 
@@ -202,6 +252,7 @@ int main(void)
         cmocka_unit_test(test_each_distance),           cmocka_unit_test(test_past_comes_up_next_tick),
         cmocka_unit_test(test_moves_only_to_sooner),    cmocka_unit_test(test_next),
         cmocka_unit_test(test_cost_is_that_of_the_due), cmocka_unit_test(test_against_a_list),
+        cmocka_unit_test(test_many_in_one_tick),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
