@@ -62,6 +62,7 @@ struct ip_packet {
     uint8_t ecn;   /* RFC 3168: 0 not-ECT, 1 ECT(1), 2 ECT(0), 3 CE */
     uint8_t hops;  /* TTL */
     uint64_t hash; /* TCP's, by tcp_ahead; 0: not made */
+    uint8_t guess; /* likewise */
 };
 
 /* Where a segment goes. */

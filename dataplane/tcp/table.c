@@ -82,21 +82,30 @@ static bool ref_is(const struct tcp *t, uint32_t ref, const struct tcp_tuple *k,
     return false;
 }
 
+static inline bool way_is(const struct tcp *t, const struct bucket *b, uint32_t way, const struct tcp_tuple *k,
+                          uint64_t hash)
+{
+    return b->tag[way] == tag_of(hash) && b->ref[way] && ref_is(t, b->ref[way], k, hash);
+}
+
 /* Where an entry stands. */
 struct place {
     struct bucket *b;
     uint32_t way, home;
 };
 
+/* Nearly always the guess is right, and spares the processor a search whose end it cannot foresee. */
 static bool place_find(const struct tcp *t, const struct tcp_tuple *k, uint64_t hash, struct place *at_r)
 {
     struct tcp_table *o = t->table;
-    uint32_t tag = tag_of(hash), home = (uint32_t)hash & o->mask;
-    uint32_t i = home;
+    uint32_t home = (uint32_t)hash & o->mask, i = home;
+    *at_r = (struct place){&o->b[home], k->guess, home};
+    if (way_is(t, at_r->b, k->guess, k, hash))
+        return true;
     do {
         struct bucket *b = &o->b[i];
         for (uint32_t way = 0; way < WAYS; way++)
-            if (b->tag[way] == tag && b->ref[way] && ref_is(t, b->ref[way], k, hash)) {
+            if (way_is(t, b, way, k, hash)) {
                 *at_r = (struct place){b, way, home};
                 return true;
             }
@@ -201,13 +210,16 @@ static bool has_text(const struct ip_packet *p)
     return p->l4_n >= 20 && (p->l4[12] >> 4) * 4u < p->l4_n;
 }
 
-void tcp_ahead_conn(struct tcp *t, const struct ip_packet *p)
+void tcp_ahead_conn(struct tcp *t, struct ip_packet *p)
 {
     const struct bucket *b = &t->table->b[(uint32_t)p->hash & t->table->mask];
+    uint8_t way = 0;
     if (!p->hash)
         return;
-    for (uint32_t way = 0; way < WAYS; way++)
-        if (b->tag[way] == tag_of(p->hash) && b->ref[way] >> TCP_KIND_SHIFT == TCP_KIND_CONN)
-            cache_fetch_n(tcp_conn_at(t, b->ref[way] & INDEX_MASK),
-                          has_text(p) ? t->cfg.ahead_bytes : TCP_CONN_ACK_BYTES);
+    while (way < WAYS && !(b->tag[way] == tag_of(p->hash) && b->ref[way] >> TCP_KIND_SHIFT == TCP_KIND_CONN))
+        way++;
+    if (way == WAYS)
+        return;
+    p->guess = way;
+    cache_fetch_n(tcp_conn_at(t, b->ref[way] & INDEX_MASK), has_text(p) ? t->cfg.ahead_bytes : TCP_CONN_ACK_BYTES);
 }

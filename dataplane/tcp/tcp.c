@@ -194,7 +194,9 @@ void tcp_input(struct tcp *t, const struct ip_packet *p, uint64_t now_us)
         stat_add(t->stats, (enum stat_id)drop, 1);
         return;
     }
-    struct tcp_tuple k = {.peer = p->src, .peer_port = s.sport, .port = s.dport, .local = p->local, .hash = p->hash};
+    struct tcp_tuple k = {.peer = p->src, .peer_port = s.sport, .port = s.dport, .local = p->local};
+    k.hash = p->hash;
+    k.guess = p->guess;
     switch (tcp_table_find(t, &k, &index)) {
     case TCP_KIND_CONN:
         known(t, tcp_conn_at(t, index), &s);

@@ -100,7 +100,7 @@ void tcp_listen_stop(struct tcp *t);
 /* With many connections nothing that a segment and its owner will look at is in a cache.  It is fetched before
  * tcp_input, in two rounds for each packet of a burst: the connection is found by what the first one asked for. */
 void tcp_ahead_table(struct tcp *t, struct ip_packet *p);
-void tcp_ahead_conn(struct tcp *t, const struct ip_packet *p);
+void tcp_ahead_conn(struct tcp *t, struct ip_packet *p);
 void tcp_input(struct tcp *t, const struct ip_packet *p, uint64_t now_us);
 /* RFC 5927: believed when the sequence number lies in what is unacknowledged. Hard errors end connections that are not
  * yet established only. True: a genuine too-big report, the caller tells ip_mtu_learn; segments are cut again at the

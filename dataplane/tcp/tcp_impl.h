@@ -189,6 +189,7 @@ struct tcp_tuple {
     struct ip_addr peer;
     uint16_t peer_port, port;
     uint8_t local;
+    uint8_t guess; /* where in its bucket the entry may stand: looked at first */
     uint64_t hash; /* in the table; 0: made when asked for */
 };
 enum tcp_kind { TCP_KIND_NONE, TCP_KIND_CONN, TCP_KIND_SYN, TCP_KIND_TW };

@@ -59,7 +59,7 @@ void tcp_ahead_table(struct tcp *t, struct ip_packet *p)
     p->hash = ++fake.ahead;
 }
 
-void tcp_ahead_conn(struct tcp *t, const struct ip_packet *p)
+void tcp_ahead_conn(struct tcp *t, struct ip_packet *p)
 {
     assert_ptr_equal(t, fake.mem);
     assert_int_equal(p->hash, ++fake.found); /* of the burst none has been given in yet */

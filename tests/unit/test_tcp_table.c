@@ -216,6 +216,44 @@ static void test_ahead(void **state)
     }
 }
 
+/* What a guess says is looked at like any other entry, and whatever it says nobody is missed or mistaken. */
+static void test_guess(void **state)
+{
+    enum { N = 100 };
+    uint32_t index, elsewhere = 0;
+    (void)state;
+    table_open(N, 10, 10);
+    for (uint32_t i = 0; i < N; i++)
+        assert_true(add(i, TCP_KIND_CONN));
+    for (uint32_t i = 0; i < N; i++) {
+        uint8_t ports[4];
+        struct tcp_tuple k = rig_tuple(i);
+        struct ip_packet p = {.src = k.peer, .l4 = ports, .l4_n = 4};
+        struct place at;
+        be16_put(ports, k.peer_port);
+        be16_put(ports + 2, k.port);
+        tcp_ahead_table(&rig.t, &p);
+        tcp_ahead_conn(&rig.t, &p);
+        assert_true(place_find(&rig.t, &k, p.hash, &at));
+        if (at.b == &rig.t.table->b[at.home])
+            assert_int_equal(p.guess, at.way);
+        elsewhere += p.guess > 0;
+        for (k.guess = 0; k.guess < WAYS; k.guess++) {
+            assert_int_equal(tcp_table_find(&rig.t, &k, &index), TCP_KIND_CONN);
+            assert_int_equal(index, i);
+        }
+        k.guess = p.guess;
+        removed(i, TCP_KIND_CONN);
+        assert_int_equal(tcp_table_find(&rig.t, &k, &index), TCP_KIND_NONE);
+        uint32_t other = i ? i - 1 : N - 1; /* in the same place, by the same tag */
+        tcp_table_add(&rig.t, p.hash, tcp_ref(TCP_KIND_CONN, other));
+        assert_int_equal(tcp_table_find(&rig.t, &k, &index), TCP_KIND_NONE);
+        tcp_table_remove(&rig.t, p.hash, tcp_ref(TCP_KIND_CONN, other));
+        assert_true(add(i, TCP_KIND_CONN));
+    }
+    assert_true(elsewhere > N / 4); /* else nothing was tried */
+}
+
 static void test_siphash(void **state)
 {
     (void)state;
@@ -237,13 +275,10 @@ static void test_siphash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_kinds, teardown),
-        cmocka_unit_test_teardown(test_tuples_apart, teardown),
-        cmocka_unit_test_teardown(test_full, teardown),
-        cmocka_unit_test_teardown(test_at_random, teardown),
-        cmocka_unit_test_teardown(test_few_overflow, teardown),
-        cmocka_unit_test_teardown(test_ahead, teardown),
-        cmocka_unit_test(test_siphash),
+        cmocka_unit_test_teardown(test_kinds, teardown),        cmocka_unit_test_teardown(test_tuples_apart, teardown),
+        cmocka_unit_test_teardown(test_full, teardown),         cmocka_unit_test_teardown(test_at_random, teardown),
+        cmocka_unit_test_teardown(test_few_overflow, teardown), cmocka_unit_test_teardown(test_ahead, teardown),
+        cmocka_unit_test_teardown(test_guess, teardown),        cmocka_unit_test(test_siphash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
