@@ -36,10 +36,10 @@ class Switch:
         self.proc.wait()
 
 
-def on_socket(house, ours, theirs, mac):
+def on_socket(house, ours, theirs, mac, queues=1):
     """A node whose device's socket the switch's device has the other end of."""
     path, space = os.path.join(house.short, "vhost"), veth(house)
-    node = PortNode(house, "node", served(), ours % path + mac, space)
+    node = PortNode(house, "node", served(), ours % path + mac, space, {"dataplane.queues": queues})
     return node, Switch(house, space, theirs % path), path
 
 
@@ -48,7 +48,7 @@ def as_virtio_user(house):
 
 
 def as_vhost(house):
-    return on_socket(house, "net_vhost0,iface=%s", "net_virtio_user0,path=%s,mac=02:00:00:00:00:99", "")
+    return on_socket(house, "net_vhost0,iface=%s", "net_virtio_user0,path=%s,mac=02:00:00:00:00:99", "", 2)
 
 
 def link_up(node):
@@ -96,6 +96,8 @@ def scenario_mail_over_vhost(house):
     greets(switch)
     clients(node)
     need(", link up," in node.ctl("port", "show")[1], "`port show` does not say so")
+    shares = [q["tcp_accepted"] for q in node.show()["queues"]]
+    need(min(shares) > 0, "a worker got no connection: %s" % shares)
     need(node.stop() == 0, "exit status is not 0")
 
 
