@@ -63,12 +63,6 @@ static bool queues_are_fed(const struct rte_eth_dev_info *di)
     return strcmp(di->driver_name, "net_af_packet") == 0 || strcmp(di->driver_name, "net_af_xdp") == 0;
 }
 
-/* A tap's link is there as long as the tap: its driver would listen to what becomes of all the kernel's links. */
-static bool tells_link(const struct rte_eth_dev_info *di)
-{
-    return strcmp(di->driver_name, "net_tap") != 0 && di->dev_flags && *di->dev_flags & RTE_ETH_DEV_INTR_LSC;
-}
-
 static bool device_spreads(const struct rte_eth_dev_info *di, uint32_t queues)
 {
     return di->max_rx_queues >= queues && di->reta_size > 0 && (di->flow_type_rss_offloads & RTE_ETH_RSS_TCP);
@@ -92,7 +86,7 @@ static void device_offer(struct dpdk_port *d, const struct port_dpdk_config *cfg
     conf_r->txmode.offloads = tx & (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |
                                     RTE_ETH_TX_OFFLOAD_VLAN_INSERT | RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE);
     conf_r->intr_conf.rxq = 1;
-    conf_r->intr_conf.lsc = tells_link(di);
+    conf_r->intr_conf.lsc = di->dev_flags && *di->dev_flags & RTE_ETH_DEV_INTR_LSC ? 1 : 0;
     if (d->info.rss) {
         conf_r->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf_r->rxmode.offloads |= rx & RTE_ETH_RX_OFFLOAD_RSS_HASH;

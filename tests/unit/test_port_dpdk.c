@@ -625,7 +625,6 @@ int main(void)
         cmocka_unit_test(a_flow_has_one_worker_and_keeps_its_order),
         cmocka_unit_test(every_worker_sees_what_all_must_see),
         cmocka_unit_test(a_worker_that_does_not_keep_up_loses_its_own_only),
-        cmocka_unit_test(workers_share_a_device),
         cmocka_unit_test(each_worker_has_a_queue_where_the_device_spreads),
         cmocka_unit_test(a_worker_is_woken_by_another),
         cmocka_unit_test(a_device_without_interrupts_says_so),
@@ -637,6 +636,9 @@ int main(void)
         cmocka_unit_test(sums_are_made_by_the_device),
         cmocka_unit_test(an_mtu_is_told_to_the_device_or_refused),
         cmocka_unit_test(the_kernels_mtu_counts_below_a_virtual_device),
+        /* At the end: two ends of a memif that close in one process are a race of its driver, which spoils DPDK's heap.
+         */
+        cmocka_unit_test(workers_share_a_device),
     };
     return cmocka_run_group_tests_name("port_dpdk", tests, group_begin, group_end);
 }
