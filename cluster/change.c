@@ -184,12 +184,27 @@ static uint32_t nodes_left(const struct cmap *map, const struct map_node *withou
     return n;
 }
 
+/* Written as it was: who counted the nodes of this pool in an older map is told so by the comparison. */
+static void pool_touch(struct change *ch, const struct map_pool *p)
+{
+    char key[CMAP_KEY_MAX];
+    snprintf(key, sizeof key, "pools/%s", p->name);
+    change_put(ch, key, p->mod_rev, cmap_pool_encode(p));
+}
+
+/* Two drains that were asked for at once, of different nodes, must not both count the other's node. */
 static int drain_allowed(struct change *ch, const struct cmap *map, const struct map_node *m)
 {
     const struct map_pool *pool = cmap_pool(map, slice_str(m->pool));
+    const struct map_pool *fallback = pool ? cmap_pool(map, slice_str(pool->fallback)) : NULL;
     uint32_t left = nodes_left(map, m), acks = pool ? pool->acks : 1;
-    if (left >= acks)
+    if (left >= acks) {
+        if (pool)
+            pool_touch(ch, pool);
+        if (fallback)
+            pool_touch(ch, fallback);
         return 0;
+    }
     return refuse(ch, -SATCHEL_EBUSY,
                   "draining %.63s would leave %u node%s to pool %.31s, which answers 250 after %u copies: add a node "
                   "first, or lower acks with `satchelctl cluster settings --acks`",

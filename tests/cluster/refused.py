@@ -1,6 +1,7 @@
 """refused.py - what makes no sense or means harm: refused with words that say why, while mail goes on.
 
 A live load runs beside each of them, and ends with nothing lost."""
+import concurrent.futures
 import http.server
 import os
 import socket
@@ -133,7 +134,21 @@ def drain_that_would_leave_too_few_copies(stage):
     note(words.strip()[:230])
     c["c"].do("node", "undrain", "b")
     c.settle()
+    two_drains_at_once(c)
+    c.settle()
     end(c, books, load)
+
+
+def two_drains_at_once(c):
+    """Each asked of another node, whose map does not know of the other's yet."""
+    until("all maps show all nodes active", lambda: all(n.do("node", "list").count("active") == 3 for n in c.live()), 20)
+    with concurrent.futures.ThreadPoolExecutor() as both:
+        said = list(both.map(lambda n: c[n].ctl("node", "drain", n, "--no-wait"), "bc"))
+    need(sorted(code for code, _ in said) == [0, 1], "of two drains at once not one was refused: %s" % said)
+    need("acks" in next(text for code, text in said if code), "it is refused with: %s" % said)
+    for n, (code, _) in zip("bc", said):
+        if code == 0:
+            c["a"].do("node", "undrain", n)
 
 
 @scenario(quick=True)
