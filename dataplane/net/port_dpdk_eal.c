@@ -54,7 +54,8 @@ void dpdk_said_forget(void)
     pthread_mutex_unlock(&said_lock);
 }
 
-/* The same line as just before: drivers repeat themselves, some dozens of times over a peer that is gone. */
+/* The same line as just before, within a second: drivers repeat themselves, some dozens of times over a peer that is
+ * gone. */
 static bool is_again(struct slice line)
 {
     static char last[SAID_MAX];
@@ -62,8 +63,10 @@ static bool is_again(struct slice line)
     uint64_t now = clock_boot_us(clock_system());
     pthread_mutex_lock(&said_lock);
     bool again = slice_eq(line, slice_str(last)) && now - last_us < AGAIN_US;
-    last_us = now;
-    snprintf(last, sizeof last, "%.*s", SLICE_FMT(line));
+    if (!again) {
+        last_us = now;
+        snprintf(last, sizeof last, "%.*s", SLICE_FMT(line));
+    }
     pthread_mutex_unlock(&said_lock);
     return again;
 }

@@ -148,7 +148,7 @@ struct dpdk_wait {
     int knock;
     uint32_t ms;
     bool gave_up;
-    char path[SOCK_PATH_MAX];
+    char path[SOCK_PATH_MAX], device[RTE_ETH_NAME_MAX_LEN];
 };
 
 /* satcheld holds these signals back until it is ready. */
@@ -172,13 +172,26 @@ static void *wait_main(void *arg)
 {
     struct dpdk_wait *w = arg;
     struct pollfd stop = {.fd = w->stop, .events = POLLIN};
-    for (uint32_t waited = 0; poll(&stop, 1, TICK_MS) == 0; waited += TICK_MS) {
+    for (uint32_t waited = 0; poll(&stop, 1, TICK_MS) == 0;) {
+        if (access(w->path, F_OK) != 0)
+            continue; /* the EAL is not as far yet: it may have many huge pages to look at */
+        waited += TICK_MS;
         if (waited == SILENT_MS)
             log_info("port.waiting", "socket=%s seconds=%u", w->path, w->ms / 1000);
         if (waited >= w->ms || told_to_end())
             give_up(w);
     }
     return NULL;
+}
+
+/* The device of this argument, if it waits for a peer. */
+static bool waits(struct dpdk_wait *w, const char *arg)
+{
+    if (!dpdk_arg_is_virtio_user(arg) || !socket_of(arg, w->path))
+        return false;
+    const char *vdev = vdev_of(arg);
+    snprintf(w->device, sizeof w->device, "%.*s", (int)strcspn(vdev, ","), vdev);
+    return true;
 }
 
 struct dpdk_wait *dpdk_sock_wait_begin(const struct port_dpdk_config *cfg)
@@ -188,10 +201,9 @@ struct dpdk_wait *dpdk_sock_wait_begin(const struct port_dpdk_config *cfg)
         abort();
     w->knock = w->stop = -1;
     w->ms = cfg->peer_wait_ms ? cfg->peer_wait_ms : PEER_WAIT_MS;
-    for (uint32_t i = 0; i < cfg->eal_args_n && !w->path[0]; i++)
-        if (dpdk_arg_is_virtio_user(cfg->eal_args[i]) && !socket_of(cfg->eal_args[i], w->path))
-            w->path[0] = 0;
-    w->stop = w->path[0] ? eventfd(0, EFD_CLOEXEC) : -1;
+    for (uint32_t i = 0; i < cfg->eal_args_n && w->stop < 0; i++)
+        if (waits(w, cfg->eal_args[i]))
+            w->stop = eventfd(0, EFD_CLOEXEC);
     w->running = w->stop >= 0 && pthread_create(&w->thread, NULL, wait_main, w) == 0;
     return w;
 }
@@ -199,13 +211,14 @@ struct dpdk_wait *dpdk_sock_wait_begin(const struct port_dpdk_config *cfg)
 int dpdk_sock_wait_end(struct dpdk_wait **w_p, char *why_r)
 {
     struct dpdk_wait *w = *w_p;
+    uint16_t id;
     int err = 0;
     *w_p = NULL;
     if (w->running) {
         eventfd_write(w->stop, 1);
         pthread_join(w->thread, NULL);
     }
-    if (w->gave_up) {
+    if (w->gave_up && rte_eth_dev_get_port_by_name(w->device, &id) != 0) {
         dpdk_said_forget();
         err = dpdk_fail(-ETIMEDOUT, why_r, "start the switch or guest that is to, with the same path and as client",
                         "nobody connected to %s", w->path);

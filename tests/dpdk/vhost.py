@@ -128,6 +128,8 @@ def switch_goes_and_comes(node, switch):
 def scenario_virtio_user_outlives_the_switch(house):
     node, switch, _ = connected(house, as_virtio_user)
     switch_goes_and_comes(node, switch)
+    said = node.log_text().count("virtio-user port 0 is down")
+    need(1 <= said <= 6, "the driver's complaint stands %d times in the log" % said)
 
 
 def scenario_vhost_outlives_the_switch(house):
