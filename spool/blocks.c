@@ -4,44 +4,35 @@
 #include "spool/segment/disk.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { SHORT_KEPT = 64, SLAB_BYTES = 2 << 20, SLAB_BLOCKS = SLAB_BYTES / BLOCK_LONG_BYTES };
+enum { SHORT_KEPT = 64, SLAB_BLOCKS = SLAB_BYTES / BLOCK_LONG_BYTES };
 _Static_assert(SLAB_BLOCKS == 32, "bits of block_slab.free");
 
 struct block_slab {
     struct block_slab *next;
     uint8_t *bytes;
+    bool pinned;
     uint32_t free; /* a bit for each block at rest */
     struct spool_block blocks[SLAB_BLOCKS];
 };
 
 /* ---- slabs */
 
-/* On a boundary of its own size, which large pages need. */
-static uint8_t *map_aligned(void)
-{
-    uint8_t *all = mmap(NULL, 2 * SLAB_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (all == MAP_FAILED)
-        return NULL;
-    size_t before = -(uintptr_t)all % SLAB_BYTES;
-    if (before)
-        munmap(all, before);
-    munmap(all + before + SLAB_BYTES, SLAB_BYTES - before);
-    madvise(all + before, SLAB_BYTES, MADV_HUGEPAGE); /* a wish */
-    return all + before;
-}
-
 static struct block_slab *slab_make(struct block_pool *p)
 {
     struct block_slab *s = malloc(sizeof *s);
-    uint8_t *bytes = s ? map_aligned() : NULL;
+    if (!s)
+        return NULL;
+    uint8_t *pinned = p->pinned ? pinned_slab_get(p->pinned) : NULL;
+    uint8_t *bytes = pinned ? pinned : map_large(SLAB_BYTES);
     if (!bytes) {
         free(s);
         return NULL;
     }
-    *s = (struct block_slab){.next = p->slabs, .bytes = bytes, .free = UINT32_MAX};
+    *s = (struct block_slab){.next = p->slabs, .bytes = bytes, .pinned = pinned != NULL, .free = UINT32_MAX};
     for (uint32_t i = 0; i < SLAB_BLOCKS; i++)
         s->blocks[i] =
             (struct spool_block){.cap = BLOCK_LONG_BYTES, .data = bytes + (size_t)i * BLOCK_LONG_BYTES, .slab = s};
@@ -59,7 +50,10 @@ static void slab_drop(struct block_pool *p, struct block_slab *s)
     *at = s->next;
     p->slabs_n--;
     p->empty_n--;
-    munmap(s->bytes, SLAB_BYTES);
+    if (s->pinned)
+        pinned_slab_put(p->pinned, s->bytes);
+    else
+        munmap(s->bytes, SLAB_BYTES);
     free(s);
 }
 
@@ -86,7 +80,7 @@ static void slab_give(struct block_pool *p, struct spool_block *b)
     struct block_slab *s = b->slab;
     s->free |= UINT32_C(1) << (b - s->blocks);
     p->empty_n += s->free == UINT32_MAX;
-    if (s->free == UINT32_MAX && p->empty_n > 1)
+    if (s->free == UINT32_MAX && (s->pinned || p->empty_n > 1))
         slab_drop(p, s);
 }
 

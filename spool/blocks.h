@@ -2,12 +2,12 @@
  *
  * Long blocks lie on DISK_ALIGN, so that the disk takes them from where they are (ENTRY_BORROW).  The first
  * BLOCK_SLABS_MAX * 32 of them are cut from slabs of 2 MiB, in large pages where there are some: a block is then one
- * piece for the disk instead of sixteen.  More come from the heap.  At rest, a pool keeps 64 short blocks and one slab;
- * slabs that are partly in use hold at most 8 MiB beside it.
+ * piece for the disk instead of sixteen.  Slabs are registered with the disk (pinned.h) as long as the doors together
+ * have not used those up, else of the pool's own.  More blocks come from the heap.  At rest, a pool keeps 64 short
+ * blocks and one slab of its own; such slabs that are partly in use hold at most 8 MiB beside it.
  * Thread: the door's. */
 #pragma once
-#include <stddef.h>
-#include <stdint.h>
+#include "spool/pinned.h"
 
 enum {
     BLOCK_SHORT_BYTES = 8 * 1024,
@@ -26,6 +26,7 @@ struct spool_block {
 };
 
 struct block_pool {
+    struct pinned *pinned;    /* NULL: there is none */
     struct spool_block *rest; /* short ones; those used last first, since they are in the processor's cache */
     uint32_t rest_n;
     struct block_slab *slabs;

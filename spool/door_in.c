@@ -556,6 +556,7 @@ int spool_intake(struct spool *s, struct intake **in_r)
         return rc;
     }
     d->s = s;
+    d->blocks.pinned = s->pinned.base ? &s->pinned : NULL;
     d->in.ops = &door_ops;
     d->in.fd = d->settled.bell.fd;
     d->bell.bell = &d->settled.bell;

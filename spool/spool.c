@@ -14,7 +14,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { REPLAY_BATCH = 1024 };
+enum {
+    REPLAY_BATCH = 1024,
+    PINNED_SHARE = 32, /* of memory_bytes, this part is slabs that are registered with the disk */
+};
 
 void spool_config_init(struct spool_config *cfg, const char *dir)
 {
@@ -198,10 +201,30 @@ static int open_matching(struct spool *s)
     return open_all(s, &unfit);
 }
 
+/* Whether the disk takes it or not, groups and bodies lie there. */
+static int pin_memory(struct spool *s)
+{
+    uint64_t slabs = s->cfg.memory_bytes / PINNED_SHARE / SLAB_BYTES;
+    slabs = slabs < 1 ? 1 : slabs > PINNED_SLABS_MAX ? PINNED_SLABS_MAX : slabs;
+    int rc = pinned_map(&s->pinned, (uint32_t)slabs, seglog_group_bytes(&s->cfg.log));
+    if (rc < 0)
+        return rc;
+    s->cfg.log.group_memory = s->pinned.groups;
+    rc = s->disk->ops->register_memory(s->disk, s->pinned.base, s->pinned.bytes);
+    if (rc == -SATCHEL_ENOMEM)
+        log_info("spool.not_registered",
+                 "bytes=%zu why=\"over the limit of locked memory: each write pins its pages\" remedy=\"ulimit -l %zu, "
+                 "or LimitMEMLOCK= in the unit\"",
+                 s->pinned.bytes, s->pinned.bytes / 1024);
+    return 0;
+}
+
 static int recover(struct spool *s, char *why_r, size_t why_cap)
 {
     const char *path = s->log_dir;
     int rc = disk_file_open(&s->disk, path, s->cfg.engine);
+    if (rc == 0)
+        rc = pin_memory(s);
     if (rc == 0)
         rc = segread_open(&s->reclaim_reader, s->disk);
     if (rc == 0)
@@ -326,6 +349,7 @@ void spool_close(struct spool **sp)
     segread_close(&s->reclaim_reader);
     if (s->disk)
         s->disk->ops->destroy(s->disk);
+    pinned_unmap(&s->pinned);
     mailbox_destroy(&s->to_committer);
     mailbox_destroy(&s->to_indexer);
     if (s->lock_fd >= 0)

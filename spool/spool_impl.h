@@ -12,6 +12,7 @@
 #pragma once
 #include "spool/base/err.h"
 #include "spool/base/mailbox.h"
+#include "spool/pinned.h"
 #include "spool/spool.h"
 
 #include <pthread.h>
@@ -59,6 +60,7 @@ struct spool {
     int lock_fd, log_lock_fd;
     char *log_dir;
     struct disk *disk;
+    struct pinned pinned;
     struct seglog *log;
     struct index *index;
     struct segread *reclaim_reader;

@@ -48,6 +48,10 @@ struct disk_ops {
     void (*close)(struct disk *d, int file);
     /* Bytes read; short only at the end of the file. Any thread. */
     int64_t (*read)(struct disk *d, int file, uint64_t off, void *buf, size_t n);
+    /* Writes whose pieces all lie in these n bytes go out from pages that stay pinned, where the kernel offers that.
+     * Once, before the first submit; mapped until destroy.  Whatever it returns, writes from there work: 0, or why
+     * they go out as any others (-SATCHEL_ENOMEM: over RLIMIT_MEMLOCK). */
+    int (*register_memory)(struct disk *d, void *memory, size_t n);
     void (*submit)(struct disk *d, struct disk_io *io);
     /* Runs completions; waits up to wait_us for one if nothing is complete and `wait_us` > 0. */
     void (*poll)(struct disk *d, uint64_t wait_us);

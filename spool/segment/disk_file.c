@@ -376,6 +376,12 @@ static void file_poll(struct disk *disk, uint64_t wait_us)
         sync_disk_poll(d, wait_us);
 }
 
+static int file_register_memory(struct disk *disk, void *memory, size_t n)
+{
+    struct disk_file *d = of(disk);
+    return d->uring ? uring_disk_register(d->uring, memory, n) : -EOPNOTSUPP;
+}
+
 /* ---- life */
 
 static void file_destroy(struct disk *disk)
@@ -399,6 +405,7 @@ static const struct disk_ops file_ops = {
     .open = file_open,
     .close = file_close,
     .read = file_read,
+    .register_memory = file_register_memory,
     .submit = file_submit,
     .poll = file_poll,
     .remove = file_remove,

@@ -55,6 +55,12 @@ void sync_disk_poll(struct disk_file *d, uint64_t wait_us);
 
 /* -errno where io_uring is not to be had. */
 int uring_disk_open(struct uring_disk **u_r, struct disk_file *d);
+int uring_disk_register(struct uring_disk *u, void *memory, size_t n);
+struct uring_disk_stat {
+    uint64_t from_registered; /* writes so far that went out from registered memory */
+    bool vectored;            /* the kernel writes several pieces from there at once */
+};
+void uring_disk_stat(const struct uring_disk *u, struct uring_disk_stat *st_r);
 void uring_disk_submit(struct uring_disk *u, struct disk_io *io);
 void uring_disk_poll(struct uring_disk *u, uint64_t wait_us);
 /* Waits for what is in flight; its done is not run. */

@@ -50,23 +50,33 @@ static size_t group_cap(const struct seglog_config *c)
     return cap < most ? cap : most;
 }
 
-static void groups_free(struct seglog *l)
+size_t seglog_group_bytes(const struct seglog_config *cfg)
 {
-    for (int i = 0; i < GROUPS_MAX; i++)
-        if (l->groups[i].buf)
-            munmap(l->groups[i].buf, l->groups[i].cap);
+    return (cfg->inflight_groups + 2) * group_cap(cfg);
 }
 
-/* Pages that are never reached cost nothing.  Large pages where there are some: a group is then a piece or two for the
- * disk instead of one every 4 KiB, and there are only so many pieces in a request. */
+static void groups_free(struct seglog *l)
+{
+    if (l->own_groups)
+        munmap(l->own_groups, seglog_group_bytes(&l->cfg));
+}
+
+/* Pages that are never reached cost nothing, unless the memory is registered with the disk.  Large pages where there
+ * are some: a group is then a piece or two for the disk instead of one every 4 KiB, and there are only so many pieces
+ * in a request. */
 static int groups_make(struct seglog *l)
 {
-    for (uint32_t i = 0; i < l->cfg.inflight_groups + 2; i++) {
-        struct step *g = &l->groups[i];
-        void *buf = mmap(NULL, group_cap(&l->cfg), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (buf == MAP_FAILED)
+    uint8_t *buf = l->cfg.group_memory;
+    if (!buf) {
+        size_t n = seglog_group_bytes(&l->cfg);
+        void *own = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (own == MAP_FAILED)
             return -SATCHEL_ENOMEM;
-        madvise(buf, group_cap(&l->cfg), MADV_HUGEPAGE); /* a wish */
+        madvise(own, n, MADV_HUGEPAGE); /* a wish */
+        buf = l->own_groups = own;
+    }
+    for (uint32_t i = 0; i < l->cfg.inflight_groups + 2; i++, buf += group_cap(&l->cfg)) {
+        struct step *g = &l->groups[i];
         *g = (struct step){.kind = STEP_GROUP, .buf = buf, .cap = group_cap(&l->cfg), .log = l, .next = l->free};
         l->free = g;
     }

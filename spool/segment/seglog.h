@@ -26,8 +26,12 @@ struct seglog_config {
     uint32_t group_bytes;      /* a group is closed at this size; 1 MiB */
     uint32_t lazy_us;          /* how long a lazy record may wait for company; 10 ms */
     uint32_t inflight_groups;  /* groups being written at once; completed in order; 1..4 */
+    uint8_t *group_memory; /* groups are built here: seglog_group_bytes, on DISK_ALIGN; NULL: the log maps its own */
 };
 extern const struct seglog_config seglog_config_default;
+
+/* Of all the groups of such a log. */
+size_t seglog_group_bytes(const struct seglog_config *cfg);
 
 enum {
     ENTRY_RESERVE = 1 << 0, /* may use the reserve: DONE, ABORT, DEFER, moves */

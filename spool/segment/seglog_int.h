@@ -57,6 +57,7 @@ struct seglog {
     struct slot *active; /* being appended to; NULL: the next record begins a segment */
     uint32_t at;         /* where the next group of it begins */
     struct step groups[GROUPS_MAX];
+    uint8_t *own_groups;       /* their memory; NULL: the caller's */
     struct step *free, *open;  /* groups at rest; the one that records go into */
     struct step *first, *last; /* on the way, in order */
     uint32_t closed, writing;  /* groups in that list; of them, submitted and not complete */

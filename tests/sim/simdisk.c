@@ -456,6 +456,12 @@ static int64_t op_get(struct disk *d, const char *name, void *buf, size_t cap)
     return copy_out(f, f->cache, 0, buf, cap);
 }
 
+static int op_register_memory(struct disk *d, void *memory, size_t n)
+{
+    (void)d, (void)memory, (void)n;
+    return 0; /* a write copies when it takes effect, from any memory */
+}
+
 static void op_destroy(struct disk *d)
 {
     (void)d; /* the simulator keeps its disk: simdisk_close */
@@ -467,6 +473,7 @@ static const struct disk_ops sim_ops = {
     .open = op_open,
     .close = op_close,
     .read = op_read,
+    .register_memory = op_register_memory,
     .submit = op_submit,
     .poll = op_poll,
     .remove = op_remove,

@@ -58,6 +58,45 @@ static void the_fullest_slab_gives_first(void **state)
     block_pool_free(&p);
 }
 
+/* Two pools share what is registered; what comes back is for either of them at once. */
+static void registered_slabs_come_first_and_go_back_when_empty(void **state)
+{
+    (void)state;
+    struct pinned m;
+    assert_int_equal(pinned_map(&m, 3, 1000), 0);
+    assert_true((uintptr_t)m.base % SLAB_BYTES == 0 && m.groups == m.base + 3 * (size_t)SLAB_BYTES);
+    assert_int_equal(m.bytes, 4 * (size_t)SLAB_BYTES);
+    memset(m.groups, 1, 1000);
+    struct block_pool p[2] = {{.pinned = &m}, {.pinned = &m}};
+    static struct spool_block *b[2][2 * SLAB];
+    for (int i = 0; i < 2 * SLAB; i++)
+        for (int k = 0; k < 2; k++)
+            memset((b[k][i] = block_get_long(&p[k]))->data, 2 * i + k, BLOCK_LONG_BYTES);
+    int inside = 0;
+    for (int i = 0; i < 2 * SLAB; i++)
+        for (int k = 0; k < 2; k++) {
+            inside += b[k][i]->data >= m.base && b[k][i]->data < m.groups;
+            assert_true(b[k][i]->data[0] == 2 * i + k && b[k][i]->data[BLOCK_LONG_BYTES - 1] == 2 * i + k);
+        }
+    assert_int_equal(inside, 3 * SLAB);
+    assert_null(pinned_slab_get(&m));
+    for (int i = 0; i < 2 * SLAB; i++)
+        block_put(&p[0], b[0][i]);
+    assert_int_equal(p[0].slabs_n, 0);
+    struct spool_block *more = block_get_long(&p[1]);
+    assert_true(more->data >= m.base && more->data < m.groups);
+    block_put(&p[1], more);
+    for (int i = 0; i < 2 * SLAB; i++)
+        block_put(&p[1], b[1][i]);
+    assert_int_equal(p[1].slabs_n, 1); /* of its own */
+    for (int k = 0; k < 2; k++)
+        block_pool_free(&p[k]);
+    for (int i = 0; i < 3; i++)
+        assert_non_null(pinned_slab_get(&m));
+    assert_null(pinned_slab_get(&m));
+    pinned_unmap(&m);
+}
+
 static void short_blocks_are_used_again(void **state)
 {
     (void)state;
@@ -78,6 +117,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(long_blocks_lie_on_sectors_and_apart),
         cmocka_unit_test(the_fullest_slab_gives_first),
+        cmocka_unit_test(registered_slabs_come_first_and_go_back_when_empty),
         cmocka_unit_test(short_blocks_are_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,7 @@ struct fixture {
     char dir[64];
     struct disk *disk;
     enum disk_engine engine;
-    uint8_t *buf;
+    uint8_t *buf; /* FILE_BYTES, and as many that are never registered */
     int done, res;
 };
 
@@ -34,8 +34,8 @@ static int setup(void **state, enum disk_engine engine)
     snprintf(f->dir, sizeof f->dir, "build/disk-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     f->engine = engine;
-    f->buf = aligned_alloc(DISK_ALIGN, FILE_BYTES);
-    for (size_t i = 0; i < FILE_BYTES; i++)
+    f->buf = aligned_alloc(DISK_ALIGN, 2 * FILE_BYTES);
+    for (size_t i = 0; i < 2 * FILE_BYTES; i++)
         f->buf[i] = (uint8_t)(i * 7 >> 2);
     *state = f;
     int rc = disk_file_open(&f->disk, f->dir, engine);
@@ -49,6 +49,15 @@ static int setup(void **state, enum disk_engine engine)
 static int setup_uring(void **state)
 {
     return setup(state, DISK_URING);
+}
+
+static int setup_registered(void **state)
+{
+    int rc = setup(state, DISK_URING);
+    struct fixture *f = *state;
+    if (rc == 0 && f->disk)
+        assert_int_equal(f->disk->ops->register_memory(f->disk, f->buf, FILE_BYTES), 0);
+    return rc;
 }
 
 static int setup_sync(void **state)
@@ -196,6 +205,53 @@ static void test_short_write_is_no_success(void **state)
     setrlimit(RLIMIT_FSIZE, &was);
 }
 
+static struct uring_disk_stat uring_stat(struct fixture *f)
+{
+    struct uring_disk_stat st;
+    uring_disk_stat(((struct disk_file *)f->disk)->uring, &st);
+    return st;
+}
+
+/* With a piece elsewhere, even of one byte more, the kernel would refuse the registration's number. */
+static void only_what_lies_in_registered_memory_goes_out_from_there(void **state)
+{
+    struct fixture *f = begin(state);
+    uint8_t *end = f->buf + FILE_BYTES, back[3 * 4096];
+    const struct {
+        struct iovec v[3];
+        uint32_t n;
+        bool registered;
+    } writes[] = {
+        {{{f->buf, 4096}}, 1, true},
+        {{{end - 8192, 8192}}, 1, true},
+        {{{end - 4096, 8192}}, 1, false},
+        {{{end, 4096}}, 1, false},
+        {{{end + 65536, 4096}}, 1, false},
+        {{{f->buf + 8192, 4096}, {f->buf, 4096}, {end - 4096, 4096}}, 3, true},
+        {{{f->buf + 8192, 4096}, {end, 4096}, {f->buf, 4096}}, 3, false},
+        {{{f->buf + 8192, 4096}, {f->buf, 4096}, {end - 2048, 4096}}, 3, false},
+    };
+    int file = f->disk->ops->create(f->disk, "a", FILE_BYTES, true);
+    uint64_t want = 0;
+    for (size_t i = 0; i < sizeof writes / sizeof *writes; i++) {
+        struct iovec v[3];
+        memcpy(v, writes[i].v, sizeof v);
+        struct disk_io io = {.file = file, .off = 4096, .pieces = v, .pieces_n = writes[i].n, .sync = true};
+        for (uint32_t k = 0; k < io.pieces_n; k++)
+            io.n += v[k].iov_len;
+        io.done = on_done;
+        io.arg = f;
+        want += writes[i].registered && (io.pieces_n == 1 || uring_stat(f).vectored);
+        f->disk->ops->submit(f->disk, &io);
+        wait_done(f, (int)i + 1);
+        assert_int_equal(f->res, 0);
+        assert_int_equal(uring_stat(f).from_registered, want);
+        assert_int_equal(f->disk->ops->read(f->disk, file, 4096, back, io.n), io.n);
+        for (uint32_t k = 0, at = 0; k < io.pieces_n; at += (uint32_t)writes[i].v[k++].iov_len)
+            assert_memory_equal(back + at, writes[i].v[k].iov_base, writes[i].v[k].iov_len);
+    }
+}
+
 static void test_files(void **state)
 {
     struct fixture *f = begin(state);
@@ -291,12 +347,15 @@ int main(void)
 {
 #define T(name)                                                                                                        \
     cmocka_unit_test_setup_teardown(name, setup_uring, teardown),                                                      \
+        cmocka_unit_test_setup_teardown(name, setup_registered, teardown),                                             \
         cmocka_unit_test_setup_teardown(name, setup_sync, teardown)
     const struct CMUnitTest tests[] = {
         T(test_write_and_read_back),
         T(test_pieces_are_one_write),
         cmocka_unit_test(test_a_short_write_goes_on_in_its_pieces),
         T(test_short_write_is_no_success),
+        cmocka_unit_test_setup_teardown(only_what_lies_in_registered_memory_goes_out_from_there, setup_registered,
+                                        teardown),
         T(test_files),
         T(test_list),
         T(test_poll_wakes_and_times_out),

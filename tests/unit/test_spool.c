@@ -1,7 +1,8 @@
 /* The spool with its threads on a real disk: both doors, restarts, limits.  The simulator does what a real disk cannot.
  */
 #include "spool/base/err.h"
-#include "spool/spool.h"
+#include "spool/segment/disk_file.h"
+#include "spool/spool_impl.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -9,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -243,6 +245,33 @@ static void messages_come_out_as_they_went_in(void **state)
     o->ops->close(&o);
     in->ops->close(&in);
     spool_close(&s);
+}
+
+/* Short ones, of which a group is one piece, and long ones, whose blocks are pieces of their own. */
+static void all_groups_go_out_from_registered_memory(void **state)
+{
+    (void)state;
+    struct rlimit lock;
+    getrlimit(RLIMIT_MEMLOCK, &lock);
+    struct spool *s = open_spool(0, 0);
+    const struct uring_disk *u = ((struct disk_file *)s->disk)->uring;
+    bool may = u && (geteuid() == 0 || lock.rlim_cur >= s->pinned.bytes);
+    struct intake *in;
+    struct post p;
+    assert_int_equal(spool_intake(s, &in), 0);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(post_one(in, "a.test", i % 2 ? 150000 : 3000, 1, &p), 0);
+    in->ops->close(&in);
+    struct spool_info info;
+    struct uring_disk_stat st = {0};
+    spool_info(s, &info);
+    if (u)
+        uring_disk_stat(u, &st);
+    spool_close(&s);
+    if (!may)
+        skip();
+    assert_true(info.log.groups >= 8);
+    assert_true(st.vectored ? st.from_registered >= info.log.groups : st.from_registered >= 4);
 }
 
 /* The index follows the log some milliseconds later; who has the ID of the 250 need not know. */
@@ -575,6 +604,7 @@ int main(void)
 #define SPOOL_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         SPOOL_TEST(messages_come_out_as_they_went_in),
+        SPOOL_TEST(all_groups_go_out_from_registered_memory),
         SPOOL_TEST(what_was_acknowledged_is_there_at_once),
         SPOOL_TEST(restart_finds_everything),
         SPOOL_TEST(one_body_for_two_domains),
