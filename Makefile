@@ -121,7 +121,7 @@ demo-dpdk: deps-test
 
 # ---- test it: tests/run.py takes NAME=COMMAND and closes with `N passed, N failed`
 unit_suites = $(foreach t,$(UNIT_SRC:tests/unit/%.c=%),$(1)$(t)=$(2)/tests/unit/$(t))
-HOUSE_SUITES := includes=tests/house/check_includes.py format=tests/house/check_format docs=tests/house/check_docs bench=tests/house/check_bench rfc9293=tests/house/check_rfc9293.py
+HOUSE_SUITES := includes=tests/house/check_includes.py format=tests/house/check_format docs=tests/house/check_docs bench=tests/house/check_bench fetch=tests/house/check_fetch rfc9293=tests/house/check_rfc9293.py
 
 # Those that wait for servers of their own are left to `make test`.
 QUICK_SUITES = $(filter-out test_coord_http=% test_coord_etcd=%,$(call unit_suites,,$(BUILD)))
