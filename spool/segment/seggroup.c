@@ -28,6 +28,8 @@ static struct loan loan_of(const struct step *g, const struct seglog_entry *e)
 {
     struct loan l = {.before = record_head_size(&e->rec)};
     uint32_t n = e->flags & ENTRY_BORROW ? e->body_parts_n : 0;
+    if (n > 0) /* a short block of the heap's: on a sector by chance, and never registered with the disk */
+        l.before += e->body_parts[l.first++].n;
     while (l.first < n && whole_sectors(e->body_parts[l.first]) == 0)
         l.before += e->body_parts[l.first++].n;
     for (uint32_t i = l.first; i < n; i++) {

@@ -716,6 +716,20 @@ static void test_what_does_not_lie_on_sectors_is_copied(void **state)
     free(odd.memory);
 }
 
+/* It comes from elsewhere than the others: one piece of it, and the write is not from registered memory. */
+static void test_the_first_part_is_copied_even_from_a_sector(void **state)
+{
+    struct fixture *f = *state;
+    struct long_body b;
+    long_body(&b, DISK_ALIGN);
+    assert_int_equal((uintptr_t)b.parts[0].p % DISK_ALIGN, 0);
+    open_log(f);
+    size_t lent = write_long(f, &b, ENTRY_BORROW, SLICE_LIT("12345678"));
+    assert_int_equal(lent, 2 * BLOCK - DISK_ALIGN + END / DISK_ALIGN * DISK_ALIGN);
+    close_log(f);
+    free(b.memory);
+}
+
 /* Each size of what stands before it: the FILL is at least a header, and at most a sector and a header. */
 static void test_a_fill_of_each_size(void **state)
 {
@@ -797,6 +811,7 @@ int main(void)
         T(test_refill_makes_spares),
         T(test_too_big_and_other_versions),
         T(test_a_long_body_is_borrowed),
+        T(test_the_first_part_is_copied_even_from_a_sector),
         T(test_what_does_not_lie_on_sectors_is_copied),
         T(test_a_fill_of_each_size),
         T(test_failed_sync_fences),
