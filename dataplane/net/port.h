@@ -26,7 +26,7 @@ struct port_info {
     uint32_t tx_queues;
     bool rss;                                                           /* the device spreads flows itself */
     bool rx_ip_sum, rx_l4_sum, tx_ip_sum, tx_tcp_sum, tx_vlan, rx_vlan; /* what it does for us */
-    bool rx_interrupt;                                                  /* arm's descriptor tells of all frames */
+    bool rx_interrupt;                                                  /* as wakes() says now */
     bool link_up;                   /* false: no cable, or nobody at the other end of its socket */
     uint32_t buffers, buffers_used; /* for frames; used: also by rings of the device and on their way */
     char name[64];                  /* "net_af_packet0" */
@@ -44,10 +44,12 @@ struct port_ops {
     void (*drop)(struct port_queue *q, struct frame *f);
     void (*flush)(struct port_queue *q);
     /* Before sleeping: a descriptor that becomes readable when frames come, or -1: there is none.  Without
-     * info.rx_interrupt it tells of frames that other workers passed on alone: poll again after port_nap_us all the
-     * same. Must be followed by disarm.  -SATCHEL_EAGAIN: frames are waiting already, nothing is armed. */
+     * wakes() it tells of frames that other workers passed on alone: poll again after port_nap_us all the same.  Must
+     * be followed by disarm.  -SATCHEL_EAGAIN: frames are waiting already, nothing is armed. */
     int (*arm)(struct port_queue *q);
     void (*disarm)(struct port_queue *q);
+    /* Does arm's descriptor tell of all frames?  A device has to show first that it does (intr_trust.h). */
+    bool (*wakes)(const struct port_queue *q);
     void (*info)(const struct port *p, struct port_info *info_r);
     struct port_queue *(*queue)(struct port *p, uint32_t i);
     /* What the device counted since it started, as "name=value" rows; returns how many. */

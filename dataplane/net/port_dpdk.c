@@ -313,17 +313,54 @@ static void rx_span(const struct dpdk_queue *q, uint16_t *from_r, uint16_t *to_r
     *to_r = own ? (uint16_t)(q->rx + 1) : q->d->nb_rx;
 }
 
-static bool frames_wait(struct dpdk_queue *q)
+static bool device_has_frames(struct dpdk_queue *q)
 {
     uint16_t i, end;
-    if (q->in && !rte_ring_empty(q->in))
-        return true;
-    if (!q->d->info.rx_interrupt || atomic_load(&q->d->no_link))
+    if (!q->d->intr_have || atomic_load(&q->d->no_link))
         return false;
     for (rx_span(q, &i, &end); i < end; i++)
         if (rte_eth_rx_queue_count(q->d->id, i) > 0)
             return true;
     return false;
+}
+
+static bool frames_wait(struct dpdk_queue *q)
+{
+    return (q->in && !rte_ring_empty(q->in)) || device_has_frames(q);
+}
+
+static bool dpdk_wakes(const struct port_queue *pq)
+{
+    const struct dpdk_port *d = ((const struct dpdk_queue *)pq)->d;
+    return d->intr_have && (!d->intr[0].counts || intr_trusted(&d->trust));
+}
+
+/* Takes what eventfds counted.  True: an interrupt came. */
+static bool intr_read(struct dpdk_queue *q)
+{
+    struct epoll_event e[DPDK_RX_MAX];
+    uint64_t count;
+    bool came = false;
+    int n = epoll_wait(q->wake_fd, e, DPDK_RX_MAX, 0);
+    for (int i = 0; i < n; i++)
+        if (e[i].data.u32 < DPDK_RX_MAX) {
+            came = true;
+            if (q->d->intr[e[i].data.u32].counts && read(q->d->intr[e[i].data.u32].fd, &count, sizeof count) < 0)
+                continue; /* another worker took it */
+        }
+    return came;
+}
+
+static bool asleep_no_more(struct dpdk_queue *q)
+{
+    uint16_t i, end;
+    q->armed = false;
+    bell_disarm(&q->bell);
+    if (!q->d->intr_have)
+        return false;
+    for (rx_span(q, &i, &end); i < end; i++)
+        rte_eth_dev_rx_intr_disable(q->d->id, i);
+    return intr_read(q);
 }
 
 /* Every sleeper asks for interrupts, and who wakes turns them off: it polls then for all. */
@@ -332,40 +369,24 @@ static int dpdk_arm(struct port_queue *pq)
     struct dpdk_queue *q = dpdk_queue_of(pq);
     uint16_t i, end;
     bell_arm(&q->bell);
-    for (rx_span(q, &i, &end); q->d->info.rx_interrupt && i < end; i++)
+    for (rx_span(q, &i, &end); q->d->intr_have && i < end; i++)
         rte_eth_dev_rx_intr_enable(q->d->id, i);
     q->armed = true;
     if (!frames_wait(q))
-        return q->in || q->d->info.rx_interrupt ? q->wake_fd : -1;
-    pq->port->ops->disarm(pq);
+        return q->in || q->d->intr_have ? q->wake_fd : -1;
+    asleep_no_more(q);
     return -SATCHEL_EAGAIN;
-}
-
-/* Takes what eventfds counted. */
-static void intr_read(struct dpdk_queue *q)
-{
-    struct epoll_event e[DPDK_RX_MAX];
-    uint64_t count;
-    int n = epoll_wait(q->wake_fd, e, DPDK_RX_MAX, 0);
-    for (int i = 0; i < n; i++)
-        if (e[i].data.u32 < DPDK_RX_MAX && q->d->intr[e[i].data.u32].counts &&
-            read(q->d->intr[e[i].data.u32].fd, &count, sizeof count) < 0)
-            continue; /* another worker took it */
 }
 
 static void dpdk_disarm(struct port_queue *pq)
 {
     struct dpdk_queue *q = dpdk_queue_of(pq);
-    uint16_t i, end;
+    struct dpdk_port *d = q->d;
     if (!q->armed)
         return;
-    q->armed = false;
-    bell_disarm(&q->bell);
-    if (!q->d->info.rx_interrupt)
-        return;
-    for (rx_span(q, &i, &end); i < end; i++)
-        rte_eth_dev_rx_intr_disable(q->d->id, i);
-    intr_read(q);
+    bool frames = device_has_frames(q), told = asleep_no_more(q);
+    if (intr_trust_woke(&d->trust, told, frames) && d->intr[0].counts)
+        log_info("port.interrupts", "device=%s told=%d", d->info.name, told);
 }
 
 static void wake_add(struct dpdk_queue *q, int fd, bool edge, uint32_t what)
@@ -382,7 +403,7 @@ static int wake_make(struct dpdk_queue *q)
     if (q->wake_fd < 0)
         return -errno;
     wake_add(q, q->bell.fd, false, UINT32_MAX);
-    for (rx_span(q, &i, &end); q->d->info.rx_interrupt && i < end; i++)
+    for (rx_span(q, &i, &end); q->d->intr_have && i < end; i++)
         wake_add(q, q->d->intr[i].fd, q->d->intr[i].edge, i);
     return 0;
 }
@@ -394,6 +415,7 @@ static void dpdk_info(const struct port *p, struct port_info *i_r)
     const struct dpdk_port *d = (const struct dpdk_port *)p;
     *i_r = d->info;
     i_r->link_up = dpdk_link_up(d);
+    i_r->rx_interrupt = dpdk_wakes(&d->queues[0].q);
     i_r->buffers_used = rte_mempool_in_use_count(d->pool);
 }
 
@@ -457,6 +479,7 @@ static const struct port_ops dpdk_ops = {
     .flush = dpdk_flush,
     .arm = dpdk_arm,
     .disarm = dpdk_disarm,
+    .wakes = dpdk_wakes,
     .info = dpdk_info,
     .queue = dpdk_queue,
     .device_stats = dpdk_device_stats,

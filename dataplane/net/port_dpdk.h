@@ -10,6 +10,7 @@
  * Order within a flow: a ring has one consumer, and whoever polls under the lock empties its own ring first, so that
  * nothing polled later overtakes. */
 #pragma once
+#include "dataplane/net/intr_trust.h"
 #include "dataplane/net/port.h"
 #include "spool/base/bell.h"
 
@@ -51,10 +52,12 @@ struct dpdk_port { /* NOLINT(clang-analyzer-optin.performance.Padding): locks ha
     uint32_t room;         /* of a frame to send */
     uint16_t nb_rx, nb_tx; /* queues of the device */
     bool prepare;          /* rte_eth_tx_prepare before sending */
+    bool intr_have;        /* intr[] is there, for each receive queue */
     bool tells_link;       /* the device calls us when its link comes or goes */
     atomic_bool no_link;   /* it said so: nothing is received */
     uint64_t tx_flags;     /* mbuf flags that the device was asked to serve */
     struct dpdk_intr intr[DPDK_RX_MAX];
+    struct intr_trust trust; /* in those that count; others are known to tell */
     uint32_t key[DPDK_KEY_BYTES / 4]; /* of the hash, both kinds */
     rte_spinlock_t rx_lock __rte_cache_aligned;
     struct {

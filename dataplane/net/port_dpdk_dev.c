@@ -280,7 +280,8 @@ static bool intr_have(struct dpdk_port *d)
 static void intr_probe(struct dpdk_port *d, const struct rte_eth_conf *conf)
 {
     dpdk_log_hush(true);
-    d->info.rx_interrupt = conf->intr_conf.rxq && intr_have(d);
+    d->intr_have = conf->intr_conf.rxq && intr_have(d);
+    intr_trust_init(&d->trust);
     d->tells_link = conf->intr_conf.lsc;
     dpdk_log_hush(false);
 }

@@ -209,6 +209,12 @@ static void mem_disarm(struct port_queue *pq)
     bell_disarm(&mem_queue_of(pq)->in.bell);
 }
 
+static bool mem_wakes(const struct port_queue *pq)
+{
+    (void)pq;
+    return true;
+}
+
 /* ---- the port */
 
 static void mem_info(const struct port *p, struct port_info *i_r)
@@ -282,6 +288,7 @@ static const struct port_ops mem_ops = {
     .flush = mem_flush,
     .arm = mem_arm,
     .disarm = mem_disarm,
+    .wakes = mem_wakes,
     .info = mem_info,
     .queue = mem_queue,
     .device_stats = mem_device_stats,

@@ -139,7 +139,7 @@ static uint64_t user_wait_us(const struct user *u)
 {
     uint64_t next = stack_next_us(u->stack), now = u->now_us;
     uint64_t wait = next == UINT64_MAX ? UINT64_MAX : next > now ? next - now : 0;
-    uint64_t nap = u->port_wakes ? UINT64_MAX : port_nap_us(now - u->active_us);
+    uint64_t nap = u->port->wakes(u->q) ? UINT64_MAX : port_nap_us(now - u->active_us);
     return nap < wait ? nap : wait;
 }
 
@@ -319,7 +319,6 @@ static void user_stack_config(struct user *u)
     struct stack_config *s = &u->cfg.stack;
     struct port_info info;
     u->port->info(u->q->port, &info);
-    u->port_wakes = info.rx_interrupt;
     memcpy(s->ip.mac, info.mac, sizeof s->ip.mac);
     if (s->ip.mtu == 0 || s->ip.mtu > info.mtu)
         s->ip.mtu = info.mtu;

@@ -96,7 +96,6 @@ struct user {
     uint32_t idle;      /* turns in a row without work */
     uint64_t active_us; /* the last one with */
     uint64_t cycles;    /* when this turn began */
-    bool port_wakes;    /* a sleeper need not look at the port from time to time */
     int watch_fds[USER_WATCH_MAX];
     uint32_t watch_n;
     struct bell bell;
