@@ -1,7 +1,7 @@
 /* port_dpdk.h - inside the DPDK port.  Nobody outside dataplane/net/port_dpdk*.c includes this.
  *
  * port_dpdk_eal.c starts the EAL and hears its log, port_dpdk_sock.c sees to the sockets of devices that have one,
- * port_dpdk_dev.c sets a device up, port_dpdk.c moves frames.
+ * port_dpdk_pci.c knows who else has a PCI device, port_dpdk_dev.c sets a device up, port_dpdk.c moves frames.
  *
  * Two ways to spread flows over workers.  RSS: worker i has receive queue i.  Software: all workers share the device's
  * receive queues under one lock; whoever gets the lock polls, keeps what is its own and puts the rest on the others'
@@ -57,7 +57,7 @@ struct dpdk_port { /* NOLINT(clang-analyzer-optin.performance.Padding): locks ha
     atomic_bool no_link;   /* it said so: nothing is received */
     uint64_t tx_flags;     /* mbuf flags that the device was asked to serve */
     struct dpdk_intr intr[DPDK_RX_MAX];
-    struct intr_trust trust; /* in those that count; others are known to tell */
+    struct intr_trust trust;          /* in those that count; others are known to tell */
     uint32_t key[DPDK_KEY_BYTES / 4]; /* of the hash, both kinds */
     rte_spinlock_t rx_lock __rte_cache_aligned;
     struct {
@@ -75,6 +75,8 @@ int dpdk_fail(int err, char *why_r, const char *remedy, const char *fmt, ...) __
 /* The remedy for what DPDK complained of; static storage. */
 const char *dpdk_remedy(const char *otherwise);
 void dpdk_said_forget(void);
+/* Did DPDK fail to let a device reach memory that it gave out?  It goes on then, and frames are lost. */
+bool dpdk_dma_failed(void);
 /* Lines of the EAL are dropped between these: a question is put to a driver that may not know the answer. */
 void dpdk_log_hush(bool hush);
 
@@ -88,6 +90,9 @@ int dpdk_sock_clear(const struct port_dpdk_config *cfg, char *why_r);
 struct dpdk_wait *dpdk_sock_wait_begin(const struct port_dpdk_config *cfg);
 int dpdk_sock_wait_end(struct dpdk_wait **w, char *why_r);
 bool dpdk_arg_is_virtio_user(const char *arg);
+
+/* ---- port_dpdk_pci.c: what to do about a PCI device of the configuration that DPDK did not find; static storage */
+const char *dpdk_pci_remedy(const struct port_dpdk_config *cfg, const char *otherwise);
 
 /* ---- port_dpdk_dev.c */
 int dpdk_dev_open(struct dpdk_port *d, const struct port_dpdk_config *cfg, char *why_r);

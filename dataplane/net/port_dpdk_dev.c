@@ -36,13 +36,15 @@ static void names_of_all(char *out_r, size_t cap)
     "name a virtual one in dataplane.eal (--vdev=net_af_packet0,iface=veth1), or bind a NIC (dpdk-devbind.py -b "      \
     "vfio-pci 0000:3b:00.0)"
 
-static int device_find(struct dpdk_port *d, const char *name, char *why_r)
+static int device_find(struct dpdk_port *d, const struct port_dpdk_config *cfg, char *why_r)
 {
+    const char *name = cfg->device;
     char names[128];
     uint16_t n = rte_eth_dev_count_avail();
     names_of_all(names, sizeof names);
     if (n == 0)
-        return dpdk_fail(-SATCHEL_ENOENT, why_r, dpdk_remedy(REMEDY_NONE), "DPDK found no device");
+        return dpdk_fail(-SATCHEL_ENOENT, why_r, dpdk_remedy(dpdk_pci_remedy(cfg, REMEDY_NONE)),
+                         "DPDK found no device");
     if (name && rte_eth_dev_get_port_by_name(name, &d->id) != 0)
         return dpdk_fail(-SATCHEL_ENOENT, why_r, "set dataplane.device to one of those", "no device %s; there are: %s",
                          name, names);
@@ -359,6 +361,10 @@ static int device_setup(struct dpdk_port *d, const struct port_dpdk_config *cfg,
     if ((res = mtu_choose(d, cfg->mtu, &di, &conf, why_r)) < 0 || (res = pool_make(d, cfg, why_r)) < 0 ||
         (res = device_start(d, cfg, &conf, &di, why_r)) < 0)
         return res;
+    if (dpdk_dma_failed())
+        return dpdk_fail(-SATCHEL_ENOMEM, why_r,
+                         "let satcheld lock memory: LimitMEMLOCK=infinity in its unit, or ulimit -l unlimited",
+                         "%s does not reach all of our memory", d->info.name);
     device_offered(d, &conf);
     device_listen(d);
     intr_probe(d, &conf);
@@ -373,7 +379,7 @@ int dpdk_dev_open(struct dpdk_port *d, const struct port_dpdk_config *cfg, char 
 {
     if (getrandom(d->key, sizeof d->key, 0) != sizeof d->key)
         return dpdk_fail(-SATCHEL_EIO, why_r, "is /dev/urandom there", "the kernel gave no random bytes");
-    int res = device_find(d, cfg->device, why_r);
+    int res = device_find(d, cfg, why_r);
     if (res == 0 && (res = device_setup(d, cfg, why_r)) < 0)
         dpdk_dev_close(d);
     if (res < 0)

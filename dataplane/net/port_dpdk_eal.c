@@ -24,9 +24,10 @@
 #define EAL_ARGS_MAX 64u
 #define SAID_MAX     240u
 #define AGAIN_US     1000000u
+#define DMA_FAILED   "Cannot set up DMA remapping" /* all that DPDK does about it is to say so */
 
 static bool started;
-static atomic_bool hushed;
+static atomic_bool hushed, dma_failed;
 static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
 static char said[SAID_MAX]; /* its complaints: the first is the cause, what follows are consequences */
 
@@ -88,6 +89,8 @@ static ssize_t eal_wrote(void *cookie, const char *text, size_t n)
 {
     int level = rte_log_cur_msg_loglevel();
     (void)cookie;
+    if (memmem(text, n, DMA_FAILED, strlen(DMA_FAILED)))
+        atomic_store(&dma_failed, true);
     for (size_t at = 0; at < n && !atomic_load(&hushed);) {
         size_t end = at;
         while (end < n && text[end] != '\n')
@@ -97,6 +100,11 @@ static ssize_t eal_wrote(void *cookie, const char *text, size_t n)
         at = end + 1;
     }
     return (ssize_t)n;
+}
+
+bool dpdk_dma_failed(void)
+{
+    return atomic_load(&dma_failed);
 }
 
 void dpdk_log_hush(bool hush)
@@ -246,7 +254,12 @@ static const struct remedy {
     {{"connect error"},
      "start what serves its socket first, or let satcheld serve it (server=1 for net_virtio_user)",
      false},
-    {{"hugepage"}, "reserve huge pages with 'sysctl vm.nr_hugepages=512', or add --no-huge to dataplane.eal", false},
+    {{"hugepage"},
+     "reserve huge pages with 'sysctl vm.nr_hugepages=512', or, for virtual devices, add --no-huge to dataplane.eal",
+     false},
+    {{"Cannot open /dev/vfio"},
+     "the device's group in /dev/vfio must be ours (chown satchel /dev/vfio/NN), or start as root with `user` set",
+     false},
     {{"memory"},
      "give it more: huge pages (sysctl vm.nr_hugepages=512), or with --no-huge \"-m 512\" in dataplane.eal",
      false},

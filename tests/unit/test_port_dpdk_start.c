@@ -105,6 +105,19 @@ static void no_device(void **state)
             "dpdk-devbind.py -b vfio-pci");
 }
 
+/* What is said of one that exists: tests/dpdk/nics.py. */
+static void a_pci_device_that_is_not_there(void **state)
+{
+    static const char *const named[] = {"-a 0000:ff:1f.7", "-aff:1f.7", "--allow=ff:1f.7,x=y"};
+    (void)state;
+    rig_need_dpdk();
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++)
+        refused(&(struct attempt){.args = {"--no-huge", "--no-pci", named[i]}, .queues = 1}, "",
+                "there is no PCI device 0000:ff:1f.7 here");
+    refused(&(struct attempt){.args = {"--no-huge", "--no-pci"}, .device = "0000:ff:1f.7", .queues = 1},
+            "DPDK found no device", "there is no PCI device 0000:ff:1f.7 here");
+}
+
 static void wrong_name(void **state)
 {
     (void)state;
@@ -344,6 +357,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_device),
+        cmocka_unit_test(a_pci_device_that_is_not_there),
         cmocka_unit_test(wrong_name),
         cmocka_unit_test(no_name_among_two),
         cmocka_unit_test(wrong_driver),
