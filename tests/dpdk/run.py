@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""run.py - satcheld on DPDK's virtual devices, with Linux and real mail clients as its peers.
+"""run.py - satcheld on DPDK's virtual devices, and on NICs of a virtual machine, with Linux and real mail clients as its peers.
 
 usage: tests/dpdk/run.py [--build DIR] [--full] [--keep] [--list] [NAME ...]
 
-Scenarios are the functions of served.py, vhost.py and impaired.py that start with `scenario_`; NAME picks some.  --full: what
-`make dpdk-full` runs.  Everything happens in namespaces of the run's own.  tests/scenarios.py says what is printed.
+Scenarios are the functions of served.py, vhost.py, impaired.py and nics.py that start with `scenario_`; NAME picks some.
+--full: what `make dpdk-full` runs.  Everything happens in namespaces of the run's own.  tests/scenarios.py says what is printed.
 """
 import os
 import sys
@@ -12,6 +12,7 @@ import sys
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 import scenarios  # noqa: E402
 import impaired  # noqa: E402
+import nics  # noqa: E402
 import served  # noqa: E402
 import vhost  # noqa: E402
 import wire  # noqa: E402
@@ -25,4 +26,4 @@ def prepare(build):
 
 
 if __name__ == "__main__":
-    sys.exit(scenarios.main("dpdk", [served, vhost, impaired], prepare))
+    sys.exit(scenarios.main("dpdk", [served, vhost, impaired, nics], prepare))

@@ -120,8 +120,7 @@ class PortNode(Node):
     def view(self, ident):
         """A message as it lies in the spool, without the trace field that we put in front."""
         def free():
-            p = subprocess.run([self.house.bin("satchelctl"), "--socket", self.socket, "queue", "view", ident],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+            p = self.satchelctl("queue", "view", ident)
             claimed = b"being delivered or moved right now" in p.stderr  # by a probe of its primary, for a moment
             if p.returncode and not claimed:
                 raise Failed("queue view %s: %s" % (ident, p.stderr.decode(errors="replace")))

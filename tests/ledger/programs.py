@@ -83,6 +83,17 @@ class UnixHTTP(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+def unix_request(path, method, target, body=None, seconds=20):
+    """The status and the body of the answer to a request, of JSON or nothing, on a Unix socket."""
+    c = UnixHTTP(path, seconds)
+    try:
+        c.request(method, target, body, {"Content-Type": "application/json"} if body is not None else {})
+        r = c.getresponse()
+        return r.status, r.read()
+    finally:
+        c.close()
+
+
 class Node:
     """satcheld, standing alone."""
     host = "127.0.0.1"
@@ -159,17 +170,13 @@ class Node:
             return f.read()
 
     def admin(self, method, path, body=None, seconds=20):
-        c = UnixHTTP(self.socket, seconds)
-        try:
-            c.request(method, path, json.dumps(body) if body is not None else None,
-                      {"Content-Type": "application/json"} if body is not None else {})
-            r = c.getresponse()
-            data = r.read()
-        finally:
-            c.close()
-        if r.status >= 300:
-            raise Failed("%s %s: %d %s" % (method, path, r.status, data[:200]))
+        code, data = self.request(method, path, json.dumps(body) if body is not None else None, seconds)
+        if code >= 300:
+            raise Failed("%s %s: %d %s" % (method, path, code, data[:200]))
         return json.loads(data) if data else None
+
+    def request(self, method, path, body, seconds):
+        return unix_request(self.socket, method, path, body, seconds)
 
     def status(self):
         return self.admin("GET", "/v1/status")
@@ -181,9 +188,15 @@ class Node:
         return self.status()["counters"].get(name, 0)
 
     def ctl(self, *args):
-        p = subprocess.run([self.house.bin("satchelctl"), "--socket", self.socket] + list(args),
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-        return p.returncode, p.stdout.decode(errors="replace")
+        p = self.satchelctl(*args)
+        return p.returncode, (p.stdout + p.stderr).decode(errors="replace")
+
+    def satchelctl(self, *args):
+        return self.run([self.house.bin("satchelctl"), "--socket", self.socket] + list(args))
+
+    def run(self, cmd):
+        """A program on the node's machine."""
+        return subprocess.run(cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
 
 
 def yaml(value, indent=0):
