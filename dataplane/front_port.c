@@ -82,6 +82,7 @@ int front_port_open(struct front *f, char *why_r)
         .tx_ring = RING_FRAMES,
         .mtu = (uint16_t)st->dataplane_mtu,
         .offloads = st->dataplane_offloads,
+        .vlan = (uint16_t)st->dataplane_vlan,
     };
     int rc = blocked_read(st, &f->blocked, why_r);
     if (rc == 0)

@@ -90,6 +90,7 @@ struct port_dpdk_config {
     uint32_t buffers;          /* mbufs of the pool, all queues; 0: enough for the rings and bursts */
     uint16_t mtu;              /* 0: the device's */
     bool offloads;             /* use what the device offers; true */
+    uint16_t vlan;             /* that frames come in, for devices which let none through unasked; 0: none */
     uint32_t peer_wait_ms;     /* for who connects to net_virtio_user with server=1; 0: 30,000 */
 };
 /* Starts the EAL (once a process) and the device. 0 or -SATCHEL_E* with why_r (PORT_WHY_MAX): what failed and its

@@ -70,6 +70,12 @@ static bool device_spreads(const struct rte_eth_dev_info *di, uint32_t queues)
     return di->max_rx_queues >= queues && di->reta_size > 0 && (di->flow_type_rss_offloads & RTE_ETH_RSS_TCP);
 }
 
+/* Devices whose driver leaves a filter of VLANs at work, empty, when nobody asked for one. */
+static bool filters_unasked(const struct rte_eth_dev_info *di)
+{
+    return strcmp(di->driver_name, "net_virtio") == 0;
+}
+
 static uint16_t at_most(uint32_t n, uint32_t max)
 {
     return (uint16_t)(n < max ? n : max);
@@ -87,6 +93,8 @@ static void device_offer(struct dpdk_port *d, const struct port_dpdk_config *cfg
     conf_r->rxmode.offloads = rx & (RTE_ETH_RX_OFFLOAD_CHECKSUM | RTE_ETH_RX_OFFLOAD_VLAN_STRIP);
     conf_r->txmode.offloads = tx & (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |
                                     RTE_ETH_TX_OFFLOAD_VLAN_INSERT | RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE);
+    if (filters_unasked(di) && cfg->vlan)
+        conf_r->rxmode.offloads |= di->rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
     conf_r->intr_conf.rxq = 1;
     conf_r->intr_conf.lsc = di->dev_flags && *di->dev_flags & RTE_ETH_DEV_INTR_LSC ? 1 : 0;
     if (d->info.rss) {
@@ -234,9 +242,11 @@ static int device_start(struct dpdk_port *d, const struct port_dpdk_config *cfg,
 }
 
 /* NDP is multicast. */
-static void device_listen(struct dpdk_port *d)
+static void device_listen(struct dpdk_port *d, const struct port_dpdk_config *cfg, const struct rte_eth_conf *conf)
 {
     dpdk_log_hush(true);
+    if (conf->rxmode.offloads & RTE_ETH_RX_OFFLOAD_VLAN_FILTER && rte_eth_dev_vlan_filter(d->id, cfg->vlan, 1) < 0)
+        log_warning("port.vlan", "device=%s vlan=%u why=\"it lets no frames of it through\"", d->info.name, cfg->vlan);
     if (rte_eth_allmulticast_enable(d->id) != 0)
         rte_eth_promiscuous_enable(d->id);
     rte_eth_dev_set_link_up(d->id);
@@ -366,7 +376,7 @@ static int device_setup(struct dpdk_port *d, const struct port_dpdk_config *cfg,
                          "let satcheld lock memory: LimitMEMLOCK=infinity in its unit, or ulimit -l unlimited",
                          "%s does not reach all of our memory", d->info.name);
     device_offered(d, &conf);
-    device_listen(d);
+    device_listen(d, cfg, &conf);
     intr_probe(d, &conf);
     mac_get(d);
     d->info.queues = cfg->queues;
