@@ -2,14 +2,17 @@
 virtual machine (vm.py) whose NICs and IOMMU are emulated.
 """
 import os
+import re
 import smtplib
+import socket
+import struct
 import threading
 
 from programs import until
 from scenarios import Skipped, need, note
-from served import clients, need_none_lost, same, served
+from served import checksum, clients, need_none_lost, same, served
 from vm import NIC, GuestNode, Machine
-from wire import greeting, send
+from wire import FRONT4, FRONT6, HERE4, HERE6, greeting, send, sh
 
 VIRTIO = "virtio-net-pci,iommu_platform=on,disable-legacy=on,mq=on,rss=on,vectors=10"
 NOT_IP = "verify_tcp make_tcp take_tag put_tag"
@@ -27,13 +30,86 @@ def bind(vm):
     vm.sh("modprobe vfio-pci && dpdk-devbind.py -b vfio-pci " + NIC)
 
 
-def on_nic(house, model, queues=1, settings=(), **kw):
+def on_nic(house, model, queues=1):
     """A node that serves on a NIC of this model; queues: workers."""
-    vm = machine(house, model, queues if "mq=on" in model else 1, **kw)
+    vm = machine(house, model, queues if "mq=on" in model else 1)
     bind(vm)
-    node = GuestNode(house, vm, served(), dict(settings, **{"dataplane.queues": queues}))
+    node = GuestNode(house, vm, served(), {"dataplane.queues": queues})
     node.start(60)
     return node
+
+
+# ---- frames by hand
+
+VLAN = 7
+ETH_P_ALL, SOL_PACKET, PACKET_AUXDATA = 3, 263, 8
+TCP_SYN, TCP_SYN_ACK = 2, 18
+
+
+def macs():
+    ours = re.search(r"link/ether (\S+)", sh("ip -o link show c0"))[1]
+    return bytes.fromhex("020000000025" + ours.replace(":", ""))
+
+
+def tcp_syn(pseudo, wrong):
+    h = struct.pack("!HHIIBBHHH", 1025, 25, 1, 0, 5 << 4, TCP_SYN, 512, 0, 0)
+    return h[:16] + struct.pack("!H", checksum(pseudo + h) ^ wrong) + h[18:]
+
+
+def syn4(wrong_ip=0, wrong_tcp=0):
+    ends = socket.inet_aton(HERE4) + socket.inet_aton(FRONT4)
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 64, 6, 0) + ends
+    ip = ip[:10] + struct.pack("!H", checksum(ip) ^ wrong_ip) + ip[12:]
+    return b"\x08\x00" + ip + tcp_syn(ends + struct.pack("!HH", 6, 20), wrong_tcp)
+
+
+def syn6(wrong_tcp=0):
+    ends = b"".join(socket.inet_pton(socket.AF_INET6, a) for a in (HERE6, FRONT6))
+    ip = struct.pack("!IHBB", 6 << 28, 20, 6, 64) + ends
+    return b"\x86\xdd" + ip + tcp_syn(ends + struct.pack("!II", 20, 6), wrong_tcp)
+
+
+def tagged(frame):
+    return struct.pack("!HH", 0x8100, VLAN) + frame
+
+
+def raw():
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    s.bind(("c0", ETH_P_ALL))
+    s.settimeout(10)
+    return s
+
+
+def arp_answered(s, asked):
+    """In the VLAN the kernel has no address."""
+    s.send(macs() + tagged(b"\x08\x06" + asked[14:20] + b"\0\2" + macs()[6:] + asked[38:42] + asked[22:32]))
+
+
+def tcp_answer(s):
+    """The next IPv4 segment from port 25: its VLAN, its flags, and whether its sums are right."""
+    s.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+    while True:
+        f, aux, _, _ = s.recvmsg(2048, 256)
+        if f[12:14] == b"\x08\x06" and f[6:12] == macs()[:6] and f[38:42] == socket.inet_aton(HERE4):
+            arp_answered(s, f)
+        if f[12:14] != b"\x08\x00" or f[23] != 6 or f[34:36] != b"\0\x19":
+            continue
+        ip = f[14:14 + struct.unpack("!H", f[16:18])[0]]
+        sums = checksum(ip[:20]) | checksum(ip[12:20] + struct.pack("!HH", 6, len(ip) - 20) + ip[20:])
+        return struct.unpack("IIIHHHH", aux[0][2])[5], ip[33], sums == 0
+
+
+def wrong_sums_are_dropped(node):
+    before = node.counters()
+    with raw() as s:
+        for f in syn4(wrong_tcp=1), syn6(wrong_tcp=1), syn4(wrong_ip=1):
+            s.send(macs() + f)
+
+    def dropped():
+        now = node.counters()
+        return [now[name] - before[name] for name in ("drop_tcp_sum", "drop_ip_sum")] == [2, 1]
+    until("two frames are dropped for their TCP sum, one for its IP sum", dropped, 10)
+    need(node.counters()["tcp_syn_in"] == before["tcp_syn_in"], "one of them was a SYN")
 
 
 def took_mail(node):
@@ -41,6 +117,7 @@ def took_mail(node):
     clients(node)
     c = node.counters()
     need(c["drop_tcp_sum"] == 0 and c["drop_ip_sum"] == 0, "sums are wrong: %s" % c)
+    wrong_sums_are_dropped(node)
     for _ in range(5):  # idle in between
         need(greeting().startswith(b"220"), "no greeting")
 
@@ -64,9 +141,26 @@ def killed(node):
     for t in busy:
         t.join(30)
     node.start(60)
-    acked.append(send(b"Subject: after\r\n\r\n\r\n"))
     need_none_lost(acked, node.queued())
+    last = send(b"Subject: after\r\n\r\n\r\n")
+    until("what was sent after it is in the queue", lambda: last in node.queued(), 10)
     note("%d acknowledged around a kill, lost 0" % len(acked))
+
+
+def in_a_vlan(stopped):
+    """The tag is taken off and put on, beside checksums; without it nothing is taken."""
+    node = GuestNode(stopped.house, stopped.vm, served(), {"dataplane.vlan": VLAN})
+    node.spawn()
+    until("it is ready", lambda: stopped.log_text().count("daemon.ready") == 3, 30)
+    with raw() as s:
+        s.send(macs() + tagged(syn4()))
+        tag, flags, sums = tcp_answer(s)
+        need((tag, flags) == (VLAN, TCP_SYN_ACK), "answered with tag %d and flags %d" % (tag, flags))
+        need(sums or node.vm.sums_left, "its sums are wrong")
+        s.send(macs() + syn6())
+        until("a frame without a tag is dropped", lambda: node.counters()["drop_vlan"] > 0, 10)
+    need(node.counters()["tcp_syn_in"] == 1, "it was taken")
+    need(node.stop() == 0, "exit status is not 0: " + node.tail())
 
 
 def offers(node, driver, offloads, interrupts):
@@ -85,6 +179,7 @@ def serves(node, driver, offloads, interrupts=False):
     need(min(shares) > 10, "connections of each worker: %s" % shares)
     killed(node)
     need(node.stop() == 0, "exit status is not 0: " + node.tail())
+    in_a_vlan(node)
 
 
 # ---- each NIC
