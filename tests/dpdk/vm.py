@@ -125,10 +125,10 @@ class Process:
 # ---- the machine
 
 class Machine:
-    """model: of the NIC, as -device names it, with its properties; queues: of the tap behind it.  Checksums are all made before the wire and verified behind it, but for virtio, which has no other way to say that the
-    host may do it."""
+    """model: of the NIC, as -device names it, with its properties; queues: of the tap behind it.  All checksums are made
+    before the wire and verified behind it; only virtio's are left to the host, or it would offer none."""
 
-    def __init__(self, house, model="e1000e", queues=1, iommu=True, huge_pages=256, cpus=2):
+    def __init__(self, house, model="e1000e", queues=1, iommu=True):
         need_a_machine()
         self.house, self.model, self.iommu, self.sock = house, model, iommu, None
         self.path = os.path.join(house.short, "guest")
@@ -138,9 +138,9 @@ class Machine:
            ("vnet_hdr" if self.sums_left else "", "multi_queue" if queues > 1 else ""))
         house.ends.append(lambda: sh("ip link del c0", check=False))
         addresses("c0")
-        self.boot(self.command(queues, huge_pages, cpus))
+        self.boot(self.command(queues))
 
-    def command(self, queues, huge_pages, cpus):
+    def command(self, queues):
         version, image = kernel(), os.path.join(self.house.dir, "initramfs")
         initramfs(image, version, self.house.dir)
         disk = os.path.join(self.house.dir, "disk")
@@ -150,11 +150,11 @@ class Machine:
         many = ",queues=%d" % queues if queues > 1 else ""
         share = "local,id=%s,path=%s,security_model=none,multidevs=remap"
         cmd = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "2G",
-               "-smp", str(cpus), "-cpu", "host,arch-capabilities=off" if accel == "kvm" else "max",
+               "-smp", "2", "-cpu", "host,arch-capabilities=off" if accel == "kvm" else "max",
                "-accel", accel, "-machine", "q35" + (",kernel-irqchip=split" if accel == "kvm" else ""),
                "-kernel", "/boot/vmlinuz-" + version, "-initrd", image,
-               "-append", "console=ttyS0 quiet panic=-1 hugepages=%d %s" %
-               (huge_pages, "intel_iommu=on iommu=pt" if self.iommu else "intel_iommu=off"),
+               "-append", "console=ttyS0 quiet panic=-1 hugepages=256 " +
+               ("intel_iommu=on iommu=pt" if self.iommu else "intel_iommu=off"),
                "-chardev", "socket,id=guest,path=%s,server=on,wait=off" % self.path, "-device", "virtio-serial-pci",
                "-device", "virtserialport,chardev=guest,name=guest", "-serial", "file:" + self.console,
                "-fsdev", share % ("root", "/") + ",readonly=on", "-device", "virtio-9p-pci,fsdev=root,mount_tag=root",
