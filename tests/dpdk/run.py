@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""run.py - satcheld on DPDK's virtual devices, and on NICs of a virtual machine, with Linux and real mail clients as its peers.
+"""run.py - satcheld on DPDK's virtual devices, and on PCI NICs of a virtual machine (nics.py); Linux is the peer.
 
 usage: tests/dpdk/run.py [--build DIR] [--full] [--keep] [--list] [NAME ...]
 

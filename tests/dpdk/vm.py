@@ -1,4 +1,4 @@
-"""vm.py - a virtual machine of the run's own: Debian's kernel, PCI NICs and an IOMMU that QEMU emulates, and satcheld inside.
+"""vm.py - a virtual machine of the run's own, with PCI NICs and an IOMMU that QEMU emulates, and satcheld inside.
 
 The guest's files are this machine's, at the same paths: it mounts `/` read-only over 9p, with a tmpfs on top, and the
 scenario's directory for both to write.  /data is ext4 on a disk of its own.  guest.py, its process 1, does what it is told over
