@@ -70,12 +70,6 @@ static bool device_spreads(const struct rte_eth_dev_info *di, uint32_t queues)
     return di->max_rx_queues >= queues && di->reta_size > 0 && (di->flow_type_rss_offloads & RTE_ETH_RSS_TCP);
 }
 
-/* Devices whose driver leaves a filter of VLANs at work, empty, when nobody asked for one. */
-static bool filters_unasked(const struct rte_eth_dev_info *di)
-{
-    return strcmp(di->driver_name, "net_virtio") == 0;
-}
-
 static uint16_t at_most(uint32_t n, uint32_t max)
 {
     return (uint16_t)(n < max ? n : max);
@@ -93,7 +87,7 @@ static void device_offer(struct dpdk_port *d, const struct port_dpdk_config *cfg
     conf_r->rxmode.offloads = rx & (RTE_ETH_RX_OFFLOAD_CHECKSUM | RTE_ETH_RX_OFFLOAD_VLAN_STRIP);
     conf_r->txmode.offloads = tx & (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |
                                     RTE_ETH_TX_OFFLOAD_VLAN_INSERT | RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE);
-    if (filters_unasked(di) && cfg->vlan)
+    if (cfg->vlan) /* net_virtio's device, and virtual functions of NICs, let no tagged frame through unasked */
         conf_r->rxmode.offloads |= di->rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
     conf_r->intr_conf.rxq = 1;
     conf_r->intr_conf.lsc = di->dev_flags && *di->dev_flags & RTE_ETH_DEV_INTR_LSC ? 1 : 0;
