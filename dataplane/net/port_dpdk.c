@@ -335,32 +335,31 @@ static bool dpdk_wakes(const struct port_queue *pq)
     return d->intr_have && (!d->intr[0].counts || intr_trusted(&d->trust));
 }
 
-/* Takes what eventfds counted.  True: an interrupt came. */
-static bool intr_read(struct dpdk_queue *q)
+/* Takes what eventfds counted. */
+static void intr_read(struct dpdk_queue *q)
 {
     struct epoll_event e[DPDK_RX_MAX];
     uint64_t count;
-    bool came = false;
     int n = epoll_wait(q->wake_fd, e, DPDK_RX_MAX, 0);
-    for (int i = 0; i < n; i++)
-        if (e[i].data.u32 < DPDK_RX_MAX) {
-            came = true;
-            if (q->d->intr[e[i].data.u32].counts && read(q->d->intr[e[i].data.u32].fd, &count, sizeof count) < 0)
-                continue; /* another worker took it */
-        }
-    return came;
+    for (int i = 0; i < n; i++) {
+        if (e[i].data.u32 >= DPDK_RX_MAX)
+            continue;
+        intr_trust_came(&q->d->trust);
+        if (q->d->intr[e[i].data.u32].counts && read(q->d->intr[e[i].data.u32].fd, &count, sizeof count) < 0)
+            continue; /* another worker took it */
+    }
 }
 
-static bool asleep_no_more(struct dpdk_queue *q)
+static void asleep_no_more(struct dpdk_queue *q)
 {
     uint16_t i, end;
     q->armed = false;
     bell_disarm(&q->bell);
     if (!q->d->intr_have)
-        return false;
+        return;
     for (rx_span(q, &i, &end); i < end; i++)
         rte_eth_dev_rx_intr_disable(q->d->id, i);
-    return intr_read(q);
+    intr_read(q);
 }
 
 /* Every sleeper asks for interrupts, and who wakes turns them off: it polls then for all. */
@@ -369,6 +368,7 @@ static int dpdk_arm(struct port_queue *pq)
     struct dpdk_queue *q = dpdk_queue_of(pq);
     uint16_t i, end;
     bell_arm(&q->bell);
+    q->told = intr_trust_arm(&q->d->trust);
     for (rx_span(q, &i, &end); q->d->intr_have && i < end; i++)
         rte_eth_dev_rx_intr_enable(q->d->id, i);
     q->armed = true;
@@ -384,9 +384,13 @@ static void dpdk_disarm(struct port_queue *pq)
     struct dpdk_port *d = q->d;
     if (!q->armed)
         return;
-    bool frames = device_has_frames(q), told = asleep_no_more(q);
-    if (intr_trust_woke(&d->trust, told, frames) && d->intr[0].counts)
-        log_info("port.interrupts", "device=%s told=%d", d->info.name, told);
+    bool frames = device_has_frames(q);
+    asleep_no_more(q);
+    if (!d->intr[0].counts || !intr_trust_woke(&d->trust, q->told, frames))
+        return;
+    bool trusted = intr_trusted(&d->trust);
+    if (!atomic_exchange(&d->trust_said[trusted], true))
+        log_info("port.interrupts", "device=%s trusted=%d", d->info.name, trusted);
 }
 
 static void wake_add(struct dpdk_queue *q, int fd, bool edge, uint32_t what)

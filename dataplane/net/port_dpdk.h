@@ -40,6 +40,7 @@ struct dpdk_queue {
     struct bell bell;    /* rung by them, and when the link comes or goes */
     int wake_fd;         /* epoll: the bell and the interrupts */
     bool armed;
+    unsigned told; /* intr_trust_arm, when it armed */
     uint32_t burst_n;
     struct rte_mbuf *burst[PORT_BURST_MAX]; /* sent, not flushed */
 } __rte_cache_aligned;
@@ -58,6 +59,7 @@ struct dpdk_port { /* NOLINT(clang-analyzer-optin.performance.Padding): locks ha
     uint64_t tx_flags;     /* mbuf flags that the device was asked to serve */
     struct dpdk_intr intr[DPDK_RX_MAX];
     struct intr_trust trust;          /* in those that count; others are known to tell */
+    atomic_bool trust_said[2];        /* that it was lost, that it came: in the log, once each */
     uint32_t key[DPDK_KEY_BYTES / 4]; /* of the hash, both kinds */
     rte_spinlock_t rx_lock __rte_cache_aligned;
     struct {
