@@ -9,6 +9,7 @@
 #include "spool/storage.h"
 #include "tests/unit/map_rig.h"
 #include "tests/unit/meta_rig.h"
+#include "tests/unit/scratch.h"
 
 #include <limits.h>
 #include <poll.h>
@@ -30,7 +31,7 @@ struct snode {
     struct storage_id id;
 };
 
-static char dir[200];
+static char dir[SCRATCH_MAX];
 static struct storage_id mount_is;
 static struct snode nodes[NODES];
 

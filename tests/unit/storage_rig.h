@@ -6,6 +6,7 @@
 #include "spool/spool.h"
 #include "spool/storage.h"
 #include "tests/unit/meta_rig.h"
+#include "tests/unit/scratch.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -17,7 +18,7 @@
 
 #include <cmocka.h>
 
-static char dir[200];
+static char dir[SCRATCH_MAX];
 static const char *const DOMAIN = "a.test";
 static const struct storage_id B = {"bbbbbbbbbbbbbbb"}, C = {"ccccccccccccccc"};
 static uint8_t OWED[32];
@@ -35,13 +36,6 @@ struct rig {
 };
 
 static struct rig rig;
-
-static void remove_dir(const char *sub)
-{
-    char cmd[600];
-    snprintf(cmd, sizeof cmd, "rm -rf '%s%s'", dir, sub);
-    assert_int_equal(system(cmd), 0);
-}
 
 static void on_tap(void *arg, const struct storage_state *st)
 {
@@ -79,16 +73,17 @@ static void rig_close(void)
 static void rig_reopen(bool lose_index)
 {
     rig_close();
+    char index[SCRATCH_MAX + 8];
+    snprintf(index, sizeof index, "%s/index", dir);
     if (lose_index)
-        remove_dir("/index");
+        assert_int_equal(scratch_remove(index), 0);
     rig_open();
 }
 
 static int setup(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/satchel-test-storage-%d", getpid());
-    remove_dir("");
+    scratch_make_on_disk(dir, "storage");
     memcpy(OWED, B.b, 16);
     memcpy(OWED + 16, C.b, 16);
     rig = (struct rig){.tomb_min_us = 600000000, .segment_bytes = 256 << 10};
@@ -100,8 +95,7 @@ static int teardown(void **state)
 {
     (void)state;
     rig_close();
-    remove_dir("");
-    return 0;
+    return scratch_remove(dir);
 }
 
 static void turn(void)

@@ -4,6 +4,7 @@
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 #include "spool/base/metrics.h"
+#include "tests/unit/scratch.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -22,7 +23,7 @@ enum { WAIT_MS = 10000 };
 
 /* One node without SMTP and relay, in a directory of its own. */
 static struct node {
-    char dir[64], socket[96], why[FRONT_WHY_MAX];
+    char dir[SCRATCH_MAX], socket[96], why[FRONT_WHY_MAX];
     uint16_t port;
     struct spool *spool;
     struct intake *intake;
@@ -90,8 +91,7 @@ static int setup(void **state)
     struct spool_config cfg;
     (void)state;
     memset(&node, 0, sizeof node);
-    strcpy(node.dir, "/tmp/satchel-admin-XXXXXX");
-    assert_non_null(mkdtemp(node.dir));
+    scratch_make(node.dir, "admin");
     snprintf(node.socket, sizeof node.socket, "%s/admin.sock", node.dir);
     node.port = free_port();
     spool_config_init(&cfg, node.dir);
@@ -108,7 +108,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    char command[128];
     (void)state;
     client_close(&node.client);
     admin_close(&node.admin);
@@ -118,8 +117,7 @@ static int teardown(void **state)
     node.outlet->ops->close(&node.outlet);
     node.intake->ops->close(&node.intake);
     spool_close(&node.spool);
-    snprintf(command, sizeof command, "rm -r %s", node.dir);
-    return system(command);
+    return scratch_remove(node.dir);
 }
 
 /* ---- mail */

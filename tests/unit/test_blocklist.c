@@ -4,6 +4,7 @@
 #include "dataplane/tcp/guard.h"
 #include "spool/base/err.h"
 #include "spool/base/rng.h"
+#include "tests/unit/scratch.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -161,12 +162,12 @@ static void garbage(void **state)
 
 static void files(void **state)
 {
-    char path[] = "/tmp/satchel-blocked-XXXXXX";
+    char dir[SCRATCH_MAX], path[96];
     struct blocklist b;
-    int fd = mkstemp(path);
     (void)state;
-    assert_true(fd >= 0);
-    FILE *f = fdopen(fd, "w");
+    scratch_make(dir, "blocklist");
+    snprintf(path, sizeof path, "%s/list", dir);
+    FILE *f = fopen(path, "w");
     for (uint32_t i = 0; i < 20000; i++)
         fprintf(f, "20.%u.%u.0/24 # %u\n", i / 128, i % 128 * 2, i);
     fclose(f);
@@ -182,7 +183,8 @@ static void files(void **state)
     unlink(path);
     assert_int_equal(blocklist_read(path, 65536, &b, why), -ENOENT);
     assert_non_null(strstr(why, path));
-    assert_int_equal(blocklist_read("/tmp", 65536, &b, why), -EISDIR);
+    assert_int_equal(blocklist_read(dir, 65536, &b, why), -EISDIR);
+    assert_int_equal(scratch_remove(dir), 0);
 }
 
 static void texts(void **state)

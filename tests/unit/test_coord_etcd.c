@@ -3,10 +3,10 @@
  * etcd, or openssl for the certificate, is not installed. */
 #include "cluster/coord/etcd_http.h"
 #include "tests/unit/coord_rig.h"
+#include "tests/unit/scratch.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 
 enum { MEMBERS = 3, UP_MS = 10000 };
 
-static char dir[64];
+static char dir[SCRATCH_MAX];
 
 struct member {
     pid_t pid; /* 0: not running */
@@ -495,25 +495,17 @@ static void test_tls_users(void **state)
     scheme = "http";
 }
 
-static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-    (void)st;
-    (void)type;
-    (void)at;
-    return remove(path);
-}
-
 static int dir_make(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/satchel-etcd-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
+    scratch_make(dir, "etcd");
+    return 0;
 }
 
 static int dir_remove(void **state)
 {
     (void)state;
-    return nftw(dir, entry_remove, 16, FTW_DEPTH | FTW_PHYS);
+    return scratch_remove(dir);
 }
 
 int main(void)

@@ -2,6 +2,7 @@
  * what they ask, and what they print. */
 #include "ctl/commands.h"
 #include "ctl/progress.h"
+#include "tests/unit/scratch.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -23,7 +24,7 @@ enum { CANNED_MAX = 16 };
 /* ---- an admin socket that knows some answers by heart */
 
 static struct server {
-    char dir[64], path[96];
+    char dir[SCRATCH_MAX], path[96];
     int fd;
     pthread_t thread;
     struct {
@@ -109,8 +110,7 @@ static int setup(void **state)
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     (void)state;
     memset(&server, 0, sizeof server);
-    strcpy(server.dir, "/tmp/satchel-ctl-XXXXXX");
-    assert_non_null(mkdtemp(server.dir));
+    scratch_make(server.dir, "ctl");
     snprintf(server.path, sizeof server.path, "%s/a.sock", server.dir);
     memcpy(sa.sun_path, server.path, strlen(server.path));
     server.fd = socket(AF_UNIX, SOCK_STREAM, 0);

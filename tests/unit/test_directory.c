@@ -2,6 +2,7 @@
 #include "cluster/domains/bucket.h"
 #include "cluster/domains/directory.h"
 #include "spool/base/err.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -86,7 +87,7 @@ static uint64_t fake_now(void *ctx)
 static const struct clock fake_clock = {fake_now, fake_now, NULL};
 
 struct place {
-    char dir[64];
+    char dir[SCRATCH_MAX];
     struct domains *registry;
     struct directory *directory;
     unsigned told;
@@ -150,8 +151,7 @@ static void place_open(struct place *p)
 {
     struct directory_config cfg = {.relist_us = 10 * 1000000, .keep_s = KEEP_PRESET_S, .ours = is_ours};
     memset(p, 0, sizeof *p);
-    strcpy(p->dir, "/tmp/satchel-directory-XXXXXX");
-    assert_non_null(mkdtemp(p->dir));
+    scratch_make(p->dir, "directory");
     assert_int_equal(domains_open(&p->registry, p->dir, why), 0);
     assert_int_equal(directory_open(&p->directory, &cfg, coord, p->registry, &fake_clock, on_changed, p), 0);
 }

@@ -1,8 +1,8 @@
 /* test_disk.c - the real disk, with each engine: writes, order of what is reported, files, waking. */
 #include "spool/base/err.h"
 #include "spool/segment/disk_file.h"
+#include "tests/unit/scratch.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -20,7 +20,7 @@
 enum { FILE_BYTES = 1 << 20 };
 
 struct fixture {
-    char dir[64];
+    char dir[SCRATCH_MAX];
     struct disk *disk;
     enum disk_engine engine;
     uint8_t *buf; /* FILE_BYTES, and as many that are never registered */
@@ -30,9 +30,7 @@ struct fixture {
 static int setup(void **state, enum disk_engine engine)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    mkdir("build", 0755);
-    snprintf(f->dir, sizeof f->dir, "build/disk-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
+    scratch_make_on_disk(f->dir, "disk");
     f->engine = engine;
     f->buf = aligned_alloc(DISK_ALIGN, 2 * FILE_BYTES);
     for (size_t i = 0; i < 2 * FILE_BYTES; i++)
@@ -70,11 +68,7 @@ static int teardown(void **state)
     struct fixture *f = *state;
     if (f->disk)
         f->disk->ops->destroy(f->disk);
-    DIR *d = opendir(f->dir);
-    for (struct dirent *e; (e = readdir(d));)
-        unlinkat(dirfd(d), e->d_name, 0);
-    closedir(d);
-    rmdir(f->dir);
+    scratch_remove(f->dir);
     free(f->buf);
     free(f);
     return 0;

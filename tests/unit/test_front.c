@@ -4,6 +4,7 @@
 #include "dataplane/front.h"
 #include "dataplane/tcp/addr_text.h"
 #include "spool/base/err.h"
+#include "tests/unit/scratch.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -19,7 +20,7 @@
 
 static struct node {
     uint16_t tcp; /* a port of the kernel's that nobody has just now */
-    char dir[64], file[96], list[96], why[FRONT_WHY_MAX];
+    char dir[SCRATCH_MAX], file[96], list[96], why[FRONT_WHY_MAX];
     struct settings st;
     struct spool *spool;
     struct domains *domains;
@@ -88,8 +89,7 @@ static int setup(void **state)
     (void)state;
     memset(&node, 0, sizeof node);
     node.tcp = free_port();
-    strcpy(node.dir, "/tmp/satchel-front-XXXXXX");
-    assert_non_null(mkdtemp(node.dir));
+    scratch_make(node.dir, "front");
     snprintf(node.file, sizeof node.file, "%s/satcheld.yaml", node.dir);
     snprintf(node.list, sizeof node.list, "%s/blocked", node.dir);
     write_file(node.list, "198.51.100.0/24\n203.0.113.7\n");
@@ -105,15 +105,13 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    char command[128];
     (void)state;
     front_stop(node.front);
     front_close(&node.front);
     domains_close(&node.domains);
     spool_close(&node.spool);
     settings_free(&node.st);
-    snprintf(command, sizeof command, "rm -r %s", node.dir);
-    return system(command);
+    return scratch_remove(node.dir);
 }
 
 /* ---- what --check finds */

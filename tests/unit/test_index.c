@@ -2,7 +2,8 @@
  */
 #include "spool/base/err.h"
 #include "spool/index/index.h"
-#include <dirent.h>
+#include "tests/unit/scratch.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +15,7 @@
 
 struct fixture {
     struct index *ix;
-    char dir[64];
+    char dir[SCRATCH_MAX];
 };
 
 static void rocks_open(struct fixture *f)
@@ -33,26 +34,11 @@ static int setup_ram(void **state)
 static int setup_rocks(void **state)
 {
     static struct fixture f;
-    f = (struct fixture){.dir = "/tmp/satchel-index-XXXXXX"};
-    if (!mkdtemp(f.dir))
-        return -1;
+    f = (struct fixture){0};
+    scratch_make(f.dir, "index");
     rocks_open(&f);
     *state = &f;
     return 0;
-}
-
-static void remove_dir(const char *dir)
-{
-    char path[512];
-    DIR *d = opendir(dir);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        if (e->d_name[0] != '.')
-            unlink(path);
-    }
-    if (d)
-        closedir(d);
-    rmdir(dir);
 }
 
 static int teardown(void **state)
@@ -61,7 +47,7 @@ static int teardown(void **state)
     if (f->ix)
         f->ix->ops->close(&f->ix);
     if (f->dir[0])
-        remove_dir(f->dir);
+        return scratch_remove(f->dir);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 #include "tests/unit/frame_rig.h"
+#include "tests/unit/scratch.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -19,7 +20,7 @@
 
 enum { PATIENCE_US = 8 * 1000 * 1000, NODES = 4 };
 
-static char dir[64]; /* certificates */
+static char dir[SCRATCH_MAX]; /* certificates */
 
 /* ---- the clock: the machine's, and what a test puts on top */
 
@@ -744,8 +745,7 @@ static int make_certificates(void **state)
     char cmd[300];
     signal(SIGPIPE, SIG_IGN);
     log_level_now = getenv("VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR;
-    snprintf(dir, sizeof dir, "/tmp/satchel-link-XXXXXX");
-    assert_non_null(mkdtemp(dir));
+    scratch_make(dir, "link");
     snprintf(cmd, sizeof cmd,
              "scripts/cluster-certs %s a b c >/dev/null && scripts/cluster-certs %s/other a b >/dev/null", dir, dir);
     return system(cmd);
@@ -754,9 +754,7 @@ static int make_certificates(void **state)
 static int remove_certificates(void **state)
 {
     (void)state;
-    char cmd[100];
-    snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
-    return system(cmd);
+    return scratch_remove(dir);
 }
 
 #define TEST(f) cmocka_unit_test_teardown(f, stop_all)

@@ -14,6 +14,7 @@
 #include "cluster/map/mapper.h"
 #include "spool/base/err.h"
 #include "tests/unit/map_rig.h"
+#include "tests/unit/scratch.h"
 
 #define A "aa00000000000000000000000000000a"
 #define B "aa00000000000000000000000000000b"
@@ -165,7 +166,7 @@ static void domains_find_their_shard(void **state)
 
 /* ---- the file */
 
-static char path[64];
+static char dir[SCRATCH_MAX], path[96];
 
 static void flip(long at)
 {
@@ -430,8 +431,9 @@ int main(void)
         cmocka_unit_test(the_newest_map_is_kept),
         cmocka_unit_test(no_map_of_another_cluster_is_taken),
     };
-    snprintf(path, sizeof path, "/tmp/test_map.%d", (int)getpid());
+    scratch_make(dir, "map");
+    snprintf(path, sizeof path, "%s/map", dir);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(path);
+    scratch_remove(dir);
     return failed;
 }

@@ -2,6 +2,7 @@
 #include "ctl/commands.h"
 #include "spool/base/log.h"
 #include "spool/spool.h"
+#include "tests/unit/scratch.h"
 
 #include <glob.h>
 #include <poll.h>
@@ -14,7 +15,7 @@
 
 enum { WAIT_MS = 10000, MESSAGES = 3 };
 
-static char dir[64], out[16384], why[256];
+static char dir[SCRATCH_MAX], out[16384], why[256];
 
 static void committed(void *arg, int res, const struct msgid *ids, size_t n)
 {
@@ -61,8 +62,7 @@ static int setup(void **state)
 {
     struct intake *in;
     (void)state;
-    memcpy(dir, "/tmp/satchel-offline-XXXXXX", 28);
-    assert_non_null(mkdtemp(dir));
+    scratch_make(dir, "offline");
     struct spool *s = opened();
     assert_int_equal(spool_intake(s, &in), 0);
     for (int i = 0; i < MESSAGES; i++)
@@ -74,10 +74,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    char command[128];
     (void)state;
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command);
+    return scratch_remove(dir);
 }
 
 /* Exit code; standard output and error are in `out`. */

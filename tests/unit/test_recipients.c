@@ -3,6 +3,7 @@
 #include "dataplane/conf/domains.h"
 #include "spool/base/err.h"
 #include "spool/base/log.h"
+#include "tests/unit/scratch.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -17,23 +18,20 @@
 
 #include <cmocka.h>
 
-static char dir[64], why[RECIPIENTS_WHY_MAX];
+static char dir[SCRATCH_MAX], why[RECIPIENTS_WHY_MAX];
 
 static int setup(void **state)
 {
     (void)state;
     log_level_now = LOG_LEVEL_ERROR;
-    strcpy(dir, "/tmp/satchel-lists-XXXXXX");
-    assert_non_null(mkdtemp(dir));
+    scratch_make(dir, "lists");
     return 0;
 }
 
 static int teardown(void **state)
 {
-    char command[128];
     (void)state;
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command);
+    return scratch_remove(dir);
 }
 
 static struct recipients_text parsed(const char *text)

@@ -6,6 +6,7 @@
 #include "dataplane/relay/relay.h"
 #include "spool/base/log.h"
 #include "spool/base/metrics.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +18,7 @@
 #define WAIT_US 10000000ull
 
 struct house {
-    char dir[64];
+    char dir[SCRATCH_MAX];
     struct domains *domains;
     struct fake_outlet *out;
     struct fake_primary *primary;
@@ -54,8 +55,7 @@ static int setup(void **state)
     struct house *h = calloc(1, sizeof *h);
     char why[256];
     log_level_now = LOG_LEVEL_ERROR;
-    snprintf(h->dir, sizeof h->dir, "/tmp/satchel-relay-XXXXXX");
-    assert_non_null(mkdtemp(h->dir));
+    scratch_make(h->dir, "relay");
     assert_int_equal(domains_open(&h->domains, h->dir, why), 0);
     h->out = fake_open();
     h->primary = primary_new();

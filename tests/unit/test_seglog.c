@@ -4,6 +4,7 @@
 #include "spool/segment/segfile.h"
 #include "spool/segment/seglog.h"
 #include "spool/segment/segread.h"
+#include "tests/unit/scratch.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -34,7 +35,7 @@ struct seen {
 };
 
 struct fixture {
-    char dir[64];
+    char dir[SCRATCH_MAX];
     struct disk *disk;
     struct seglog *log;
     struct seglog_config cfg;
@@ -146,9 +147,7 @@ static int setup(void **state)
     f->body = malloc(REC_BODY_MAX);
     for (size_t i = 0; i < REC_BODY_MAX; i++)
         f->body[i] = (uint8_t)(i * 31 >> 3);
-    mkdir("build", 0755);
-    snprintf(f->dir, sizeof f->dir, "build/seglog-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
+    scratch_make_on_disk(f->dir, "seglog");
     f->cfg = seglog_config_default;
     f->cfg.segment_bytes = SEGMENT;
     f->cfg.max_bytes = 16 * SEGMENT;
@@ -160,11 +159,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    DIR *d = opendir(f->dir);
-    for (struct dirent *e; (e = readdir(d));)
-        unlinkat(dirfd(d), e->d_name, 0);
-    closedir(d);
-    rmdir(f->dir);
+    scratch_remove(f->dir);
     free(f->body);
     free(f);
     return 0;

@@ -5,8 +5,8 @@
 #include "spool/segment/segfile.h"
 #include "spool/segment/seglog.h"
 #include "spool/segment/segread.h"
+#include "tests/unit/scratch.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@
 enum { SEGMENT = 256 << 10, N = 200 };
 
 struct fixture {
-    char dir[64];
+    char dir[SCRATCH_MAX];
     struct disk *disk, counted; /* counted: the same disk, with reads counted */
     struct disk_ops ops;
     struct seglog *log;
@@ -98,9 +98,7 @@ static void write_all(struct fixture *f, int from, int n, size_t body)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    mkdir("build", 0755);
-    snprintf(f->dir, sizeof f->dir, "build/segread-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
+    scratch_make_on_disk(f->dir, "segread");
     f->body = malloc(REC_BODY_MAX);
     for (size_t i = 0; i < REC_BODY_MAX; i++)
         f->body[i] = (uint8_t)(i * 131 >> 3);
@@ -131,11 +129,7 @@ static int teardown(void **state)
     segread_close(&f->reader);
     seglog_close(&f->log);
     f->disk->ops->destroy(f->disk);
-    DIR *d = opendir(f->dir);
-    for (struct dirent *e; (e = readdir(d));)
-        unlinkat(dirfd(d), e->d_name, 0);
-    closedir(d);
-    rmdir(f->dir);
+    scratch_remove(f->dir);
     free(f->body);
     free(f);
     return 0;

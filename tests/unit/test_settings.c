@@ -7,6 +7,7 @@
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 #include "spool/segment/disk.h"
+#include "tests/unit/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,22 +16,20 @@
 
 #include <cmocka.h>
 
-static char file[64];
+static char dir[SCRATCH_MAX], file[96];
 
 static int setup(void **state)
 {
     (void)state;
-    strcpy(file, "/tmp/satchel-settings-XXXXXX");
-    int fd = mkstemp(file);
-    close(fd);
-    return fd < 0;
+    scratch_make(dir, "settings");
+    snprintf(file, sizeof file, "%s/satcheld.yaml", dir);
+    return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    unlink(file);
-    return 0;
+    return scratch_remove(dir);
 }
 
 static int load_text(struct settings *st, const char *text, char *err, size_t cap)

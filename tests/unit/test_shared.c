@@ -31,10 +31,8 @@ static void on_ready(void *arg)
 static int setup(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/satchel-test-shared-%d", getpid());
-    sh("rm -rf '%s'", dir);
+    scratch_make(dir, "shared");
     snprintf(shared_dir, sizeof shared_dir, "%s/shared", dir);
-    assert_int_equal(mkdir(dir, 0700), 0);
     assert_int_equal(mkdir(shared_dir, 0700), 0);
     memset(nodes, 0, sizeof nodes);
     return 0;
@@ -46,8 +44,7 @@ static int teardown(void **state)
     adopt_close(&adopt);
     for (int i = 0; i < NODES; i++)
         snode_close(i);
-    sh("rm -rf '%s'", dir);
-    return 0;
+    return scratch_remove(dir);
 }
 
 /* Node i adopts. */

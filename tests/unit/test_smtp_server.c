@@ -4,6 +4,7 @@
 #include "spool/base/err.h"
 #include "spool/base/log.h"
 #include "spool/base/metrics.h"
+#include "tests/unit/scratch.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -182,7 +183,7 @@ static const struct intake_ops door_ops = {.admit = mem_admit,
 /* ---- the world of a test */
 
 struct world {
-    char dir[64];
+    char dir[SCRATCH_MAX];
     struct domains *domains;
     struct intake door;
     struct mem_transport t;
@@ -209,8 +210,7 @@ static int setup(void **state)
     txn = (struct intake_txn){0};
     hold = false;
     polls = stored = 0;
-    strcpy(w->dir, "/tmp/satchel-smtp-XXXXXX");
-    assert_non_null(mkdtemp(w->dir));
+    scratch_make(w->dir, "smtp");
     assert_int_equal(domains_open(&w->domains, w->dir, why), 0);
     add_domain(w, "example.com", false);
     w->door = (struct intake){.ops = &door_ops, .fd = 42};

@@ -3,6 +3,7 @@
 #include "spool/base/err.h"
 #include "spool/segment/disk_file.h"
 #include "spool/spool_impl.h"
+#include "tests/unit/scratch.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -15,28 +16,19 @@
 
 #include <cmocka.h>
 
-static char dir[200];
-
-static void remove_dir(void)
-{
-    char cmd[600];
-    snprintf(cmd, sizeof cmd, "rm -rf '%s'", dir);
-    assert_int_equal(system(cmd), 0);
-}
+static char dir[SCRATCH_MAX];
 
 static int setup(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/satchel-test-spool-%d", getpid());
-    remove_dir();
+    scratch_make_on_disk(dir, "spool");
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    remove_dir();
-    return 0;
+    return scratch_remove(dir);
 }
 
 static struct spool *open_spool(uint64_t max_bytes, uint64_t memory)
