@@ -42,7 +42,8 @@ struct disk_ops {
     int (*list)(struct disk *d, void (*each)(void *arg, const char *name, uint64_t size), void *arg);
     /* Makes a file of `size` bytes that is durable with its directory entry.  prewrite: zeros are written and synced,
      * so that later writes change no metadata; else blocks are reserved (fallocate) only.  Returns a handle or an
-     * error; -SATCHEL_EFULL leaves no file behind.  Synchronous. */
+     * error; -SATCHEL_EFULL leaves no file behind.  What the disk has no room for is not begun: until it failed, nobody
+     * else, the index first, could write a byte.  Synchronous. */
     int (*create)(struct disk *d, const char *name, uint64_t size, bool prewrite);
     int (*open)(struct disk *d, const char *name, uint64_t *size_r); /* handle or error */
     void (*close)(struct disk *d, int file);

@@ -141,11 +141,21 @@ static int fill(int fd, uint64_t size, bool prewrite)
     return rc;
 }
 
+static uint64_t file_room(struct disk *disk)
+{
+    struct statvfs st;
+    if (fstatvfs(of(disk)->dirfd, &st) < 0)
+        return 0;
+    return (uint64_t)st.f_bavail * st.f_frsize;
+}
+
 static int file_create(struct disk *disk, const char *name, uint64_t size, bool prewrite)
 {
     struct disk_file *d = of(disk);
     if (d->readonly)
         return -EROFS;
+    if (size > file_room(disk))
+        return -SATCHEL_EFULL;
     int fd = openat(d->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
@@ -246,14 +256,6 @@ static int64_t file_get(struct disk *disk, const char *name, void *buf, size_t c
 static int64_t file_read(struct disk *disk, int file, uint64_t off, void *buf, size_t n)
 {
     return read_all(disk_file_fd(of(disk), file)->fd, off, buf, n);
-}
-
-static uint64_t file_room(struct disk *disk)
-{
-    struct statvfs st;
-    if (fstatvfs(of(disk)->dirfd, &st) < 0)
-        return 0;
-    return (uint64_t)st.f_bavail * st.f_frsize;
 }
 
 /* ---- writes */

@@ -265,8 +265,22 @@ static void test_files(void **state)
     assert_int_equal(ops->read(f->disk, file, 0, back, sizeof back), sizeof back); /* the handle stays good */
     ops->close(f->disk, file);
     assert_int_equal(ops->remove(f->disk, "a"), -SATCHEL_ENOENT);
-    assert_int_equal(ops->create(f->disk, "huge", ops->room(f->disk) * 2 + (1ull << 30), false), -SATCHEL_EFULL);
+}
+
+/* It would take what is left of the disk from everybody, for as long as it takes to fail. */
+static void test_what_has_no_room_is_not_begun(void **state)
+{
+    struct fixture *f = begin(state);
+    const struct disk_ops *ops = f->disk->ops;
+    const struct timespec long_ago[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    struct stat st;
+    uint64_t size;
+    assert_int_equal(utimensat(AT_FDCWD, f->dir, long_ago, 0), 0);
+    for (int prewrite = 0; prewrite < 2; prewrite++)
+        assert_int_equal(ops->create(f->disk, "huge", ops->room(f->disk) + (1ull << 30), prewrite), -SATCHEL_EFULL);
     assert_int_equal(ops->open(f->disk, "huge", &size), -SATCHEL_ENOENT);
+    assert_int_equal(stat(f->dir, &st), 0);
+    assert_int_equal(st.st_mtim.tv_sec, 1); /* no name came and went */
 }
 
 static void count(void *arg, const char *name, uint64_t size)
@@ -351,6 +365,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(only_what_lies_in_registered_memory_goes_out_from_there, setup_registered,
                                         teardown),
         T(test_files),
+        T(test_what_has_no_room_is_not_begun),
         T(test_list),
         T(test_poll_wakes_and_times_out),
         T(test_destroy_with_writes_under_way),
