@@ -194,7 +194,7 @@ help:
 	@echo "make bench-dpdk the DPDK front-end beside kernel sockets, under the same load (QUICK=1: two minutes)"
 	@echo "make soak-conns a million connections at rest on the DPDK front-end (CONNS=1000000 SECONDS=60)"
 	@echo "make pkt        the packet scripts of the userspace TCP/IP;  make tcpsim  two of it over a bad network"
-	@echo "make fuzz       the userspace TCP/IP under libFuzzer (SECONDS=60)"
+	@echo "make fuzz       the userspace TCP/IP, then an SMTP session, under libFuzzer (SECONDS=60)"
 	@echo "make soak       the simulators over many more seeds (SEEDS=1..100000)"
 	@echo "make mutations  breaks promises on purpose and shows that the simulators notice"
 	@echo "make cluster-full  clusters of real processes and etcd: all that can go wrong, with large numbers"

@@ -1,9 +1,10 @@
-/* fuzz.h - a stack under libFuzzer: its input as a stream, the stack's peers, the frames that they make.
+/* fuzz.h - a stack under libFuzzer: its peers, the frames that they make.
  *
  *   fuzz_stack.c  the life of one stack: turns, time, owner, what must hold
  *   peers.c       four peers that know what the stack told them, and make frames relative to that */
 #pragma once
 #include "dataplane/tcp/stack.h"
+#include "tests/fuzz/bytes.h"
 #include "tests/tcpsim/tcpsim.h"
 
 #define PEERS       4u
@@ -12,29 +13,6 @@
 #define BURST       32u
 #define GREETINGS_N 8u
 
-/* ---- the input: a missing byte reads as 0 */
-struct bytes {
-    const uint8_t *p;
-    size_t n;
-};
-
-static inline uint8_t take8(struct bytes *b)
-{
-    if (b->n == 0)
-        return 0;
-    b->n--;
-    return *b->p++;
-}
-static inline uint16_t take16(struct bytes *b)
-{
-    uint16_t hi = take8(b);
-    return (uint16_t)(hi << 8 | take8(b));
-}
-static inline uint32_t take32(struct bytes *b)
-{
-    uint32_t hi = take16(b);
-    return hi << 16 | take16(b);
-}
 /* Mostly near zero, sometimes anything. */
 uint32_t take_delta(struct bytes *b);
 
