@@ -4,6 +4,8 @@
  * is delivered there any more: enough to hand a shard over) -> STATE_ACK (durable there) -> storage.confirm
  * -> nobody is owed any more: SETTLED to the holders, who are owed nothing by it then either.
  *
+ * A member that is newer than the list of who is owed hears of it, too: it may have got the message meanwhile.
+ *
  * The queues are only quick.  What they cannot hold, what a lost link took along, and what a crash forgot is in the
  * storage: ends that are owed are walked again at each link-up, when we become owner, and every AGAIN_US or more.
  * Partial ends (some recipients) are no tombstones: comparison finds those, their digests differ.  One that a member
@@ -60,18 +62,38 @@ static void ends_pop(struct cpeer *p)
     free(e);
 }
 
+static bool owed_to(struct slice owed, const struct storage_id *to)
+{
+    for (size_t i = 0; i + 16 <= owed.n; i += 16)
+        if (memcmp(owed.p + i, to->b, 16) == 0)
+            return true;
+    return false;
+}
+
+static void push_to(struct copies *c, const struct storage_id *to, const struct storage_state *st)
+{
+    struct cpeer *p = peer_find(c, to);
+    if (p && !ends_queue(c, p, st)) {
+        compare_missed(c, shard_of(c, st->domain), to);
+        p->lacking++;
+        p->again |= p->up;
+    }
+}
+
+/* To who is owed it; and, of a shard that we own, to the members of now: who is owed was gathered before the end was
+ * written, and a member that is newer may have been given the message meanwhile. */
 void ends_push(struct copies *c, const struct storage_state *st)
 {
+    uint32_t shard = shard_of(c, st->domain);
+    const struct cshard *s = shard == UINT32_MAX ? NULL : &c->shards[shard];
     for (size_t i = 0; i + 16 <= st->owed.n; i += 16) {
         struct storage_id to;
         memcpy(to.b, st->owed.p + i, 16);
-        struct cpeer *p = peer_find(c, &to);
-        if (p && !ends_queue(c, p, st)) {
-            compare_missed(c, shard_of(c, st->domain), &to);
-            p->lacking++;
-            p->again |= p->up;
-        }
+        push_to(c, &to, st);
     }
+    for (uint32_t i = 0; s && s->sync && i < s->map->members_n; i++)
+        if (!copies_is_self(c, &s->map->members[i]) && !owed_to(st->owed, &s->map->members[i]))
+            push_to(c, &s->map->members[i], st);
 }
 
 void ends_tap(void *arg, const struct storage_state *st)
@@ -150,14 +172,6 @@ struct walk {
     uint32_t n;
     bool full;
 };
-
-static bool owed_to(struct slice owed, const struct storage_id *to)
-{
-    for (size_t i = 0; i + 16 <= owed.n; i += 16)
-        if (memcmp(owed.p + i, to->b, 16) == 0)
-            return true;
-    return false;
-}
 
 /* It is owed to others, and p is to know it nevertheless. */
 static bool told_too(struct copies *c, const struct cpeer *p, struct slice domain)

@@ -370,6 +370,28 @@ static void test_new_member_learns_ends(void **state)
     assert_int_equal(net.nodes[2].msgs[1].owed, 2);
 }
 
+/* Who is owed an end is gathered before it is written; a member that came meanwhile may have the copy by then. */
+static void test_end_from_before_a_new_member(void **state)
+{
+    (void)state;
+    cfg.compare_us = 1000000000;
+    fstart(3, 2, 2, 1, &cfg);
+    fput(&net.nodes[0], 1, 0, 1);
+    fput(&net.nodes[1], 1, 0, 1);
+    frun(100000, NULL);
+    fmembers(0, "012", "");
+    fmap_tell();
+    frun(1000000, NULL);
+    assert_int_equal(net.nodes[2].msgs[1].what, 1);
+    fdeliver(0, 1, 3, 0); /* owed to node 1 alone */
+    answered = 1;
+    copies_flush(net.nodes[0].copies, 0, &net.nodes[2].id, 1000000, on_done, NULL);
+    for (int i = 0; i < 1000 && answered == 1; i++)
+        frun(1000, NULL);
+    assert_int_equal(answered, 0);
+    assert_int_equal(net.nodes[2].msgs[1].what, 2); /* it may own the shard now */
+}
+
 static void test_flush(void **state)
 {
     (void)state;
@@ -529,6 +551,7 @@ int main(void)
         T(test_end_of_a_claimed_message),
         T(test_returning_member),
         T(test_new_member_learns_ends),
+        T(test_end_from_before_a_new_member),
         T(test_flush),
         T(test_flush_taken),
         T(test_part_comes_before_the_message),
