@@ -161,6 +161,15 @@ static void map_gone(struct copies *c, const struct cmap *old, const struct cmap
     }
 }
 
+/* The next owner of a shard hears at once what it is owed: a member before, or a stand-in, it may be told by us alone.
+ */
+static void tell_owner(struct copies *c, const struct map_shard *old, const struct map_shard *s)
+{
+    struct cpeer *p = old && !storage_id_eq(&old->owner, &s->owner) ? peer_find(c, &s->owner) : NULL;
+    if (p && p->up)
+        ends_again(c, p);
+}
+
 static void map_shards(struct copies *c, const struct cmap *map, const uint32_t *remap)
 {
     struct cshard *old = c->shards, *now = calloc(map->shards_n + 1, sizeof *now);
@@ -181,6 +190,7 @@ static void map_shards(struct copies *c, const struct cmap *map, const uint32_t 
         now[i].name_hash = (uint32_t)(record_body_sum(slice_str(map->pools[s->pool].name)) + s->number * 2654435761u);
         now[i].forgot_us = from[i] ? from[i]->forgot_us : 0;
         compare_shard(c, i, from[i]);
+        tell_owner(c, from[i] ? from[i]->map : NULL, s);
     }
     for (uint32_t i = 0; i < old_n; i++)
         free(old[i].sync);

@@ -7,9 +7,9 @@
  * A member that is newer than the list of who is owed hears of it, too: it may have got the message meanwhile.
  *
  * The queues are only quick.  What they cannot hold, what a lost link took along, and what a crash forgot is in the
- * storage: ends that are owed are walked again at each link-up, when we become owner, and every AGAIN_US or more.
- * Partial ends (some recipients) are no tombstones: comparison finds those, their digests differ.  One that a member
- * left out of its answer puts it out of sync in that shard until it was compared. */
+ * storage: ends that are owed are walked again at each link-up, when we or they become owner, and every AGAIN_US or
+ * more. Partial ends (some recipients) are no tombstones: comparison finds those, their digests differ.  One that a
+ * member left out of its answer puts it out of sync in that shard until it was compared. */
 #include "cluster/copies/copies_impl.h"
 
 #include <assert.h>

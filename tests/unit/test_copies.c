@@ -392,6 +392,28 @@ static void test_end_from_before_a_new_member(void **state)
     assert_int_equal(net.nodes[2].msgs[1].what, 2); /* it may own the shard now */
 }
 
+/* The owner told a stand-in what ended, could not tell the member, and is gone: whoever owns the shard next hears it.
+ */
+static void test_stand_in_tells_the_next_owner(void **state)
+{
+    (void)state;
+    fstart(3, 2, 2, 1, &cfg);
+    frun(2000000, NULL);
+    for (uint32_t i = 0; i < 3; i++)
+        fput(&net.nodes[i], 1, 0, 1);
+    flink(0, 1, false);
+    fdeliver(0, 1, 7, 0);
+    frun(100000, NULL);
+    assert_int_equal(net.nodes[2].msgs[1].what, 2);
+    fisolate(0, true);
+    frun(2000000, NULL);
+    assert_int_equal(net.nodes[1].msgs[1].what, 1);
+    fmembers(0, "10", "");
+    fmap_tell();
+    frun(50000, NULL);
+    assert_int_equal(net.nodes[1].msgs[1].what, 2);
+}
+
 static void test_flush(void **state)
 {
     (void)state;
@@ -552,6 +574,7 @@ int main(void)
         T(test_returning_member),
         T(test_new_member_learns_ends),
         T(test_end_from_before_a_new_member),
+        T(test_stand_in_tells_the_next_owner),
         T(test_flush),
         T(test_flush_taken),
         T(test_part_comes_before_the_message),
