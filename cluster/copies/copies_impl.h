@@ -103,7 +103,8 @@ struct cpeer { /* NOLINT(clang-analyzer-optin.performance.Padding): by topic */
     bool walk_needed; /* it is: something may be owed that is not on its way */
     bool telling;     /* is over, its last ends are not acked yet: shards it told of are known then */
     struct msgid walk_after;
-    uint64_t walk_at_us; /* not before */
+    uint64_t walk_at_us;   /* not before */
+    uint64_t walk_rest_us; /* nor before this, unless something is needed: the last one found so much */
     uint64_t walk_looked, walk_until, walks_begun, walks_done;
     uint64_t lacking, walk_lacking; /* counts ends that it did not ack; as it was when the walk began */
     struct msgid *settled;          /* WIRE_IDS_MAX of them, when there is one */
@@ -327,6 +328,8 @@ void ends_settled(struct copies *c, struct cpeer *from, struct slice payload);
 bool ends_queue(struct copies *c, struct cpeer *p, const struct storage_state *st);
 /* Everything owed to p is told again, from the start: so is what others are owed of shards that p is new to. */
 void ends_again(struct copies *c, struct cpeer *p);
+/* We were told an end that `to` is owed as well.  Whoever told us tells it; if it is owed still in SOON_US, we do. */
+void ends_soon(struct copies *c, const struct storage_id *to);
 void ends_down(struct copies *c, struct cpeer *p);
 void ends_tick(struct copies *c, uint64_t now);
 uint64_t ends_acked(const struct cpeer *p); /* everything up to this sequence is acked */

@@ -18,6 +18,7 @@ enum {
     ACK_SILENCE_US = 10000000,
     LACKING_RETRY_US = 1000000,
     SETTLED_WAIT_US = 50000,
+    SOON_US = 5000000,
     WALK_STEP_US = 1000,
     WALK_REST_US = 100
 };
@@ -226,7 +227,8 @@ static void walk_step(struct copies *c, struct cpeer *p, uint64_t now)
     p->walks_done = p->walks_begun;
     p->walk_until = p->ends_queued;
     /* A walk that found much is dear: it is made less often. */
-    p->walk_at_us = now + AGAIN_US + p->walk_looked * WALK_REST_US;
+    p->walk_rest_us = now + p->walk_looked * WALK_REST_US;
+    p->walk_at_us = p->walk_rest_us + AGAIN_US;
 }
 
 /* What was told is acked: p is new to nothing of it any more. */
@@ -263,6 +265,18 @@ void ends_again(struct copies *c, struct cpeer *p)
     p->again = true;
     p->walk_at_us = 0;
     copies_wake(c, 0);
+}
+
+void ends_soon(struct copies *c, const struct storage_id *to)
+{
+    struct cpeer *p = peer_find(c, to);
+    uint64_t at = copies_now(c) + SOON_US;
+    if (p && at < p->walk_rest_us)
+        at = p->walk_rest_us;
+    if (!p || !p->up || p->walk_at_us <= at)
+        return;
+    p->walk_at_us = at;
+    copies_wake(c, at);
 }
 
 /* ---- answers */

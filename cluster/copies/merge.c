@@ -174,6 +174,15 @@ static void merges_start(struct copies *c, struct merges *b)
         send_taken(c, b);
 }
 
+static void others_owed(struct copies *c, const struct storage_state *st)
+{
+    struct storage_id to;
+    for (size_t i = 0; i + sizeof to.b <= st->owed.n; i += sizeof to.b) {
+        memcpy(to.b, st->owed.p + i, sizeof to.b);
+        ends_soon(c, &to);
+    }
+}
+
 static bool merges_parse(struct copies *c, struct merges *b, size_t bytes_n, size_t at)
 {
     struct wire_rd r = wire_rd(slice_of(b->bytes + at, bytes_n - at));
@@ -187,6 +196,7 @@ static bool merges_parse(struct copies *c, struct merges *b, size_t bytes_n, siz
         if (r.bad)
             return false;
         o->m.st.owed = owed_else(c, b->from, b->bytes + (o->m.st.owed.p - b->bytes), o->m.st.owed.n);
+        others_owed(c, &o->m.st);
         pass_on(c, b, o);
     }
     return true;

@@ -406,11 +406,29 @@ static void test_stand_in_tells_the_next_owner(void **state)
     frun(100000, NULL);
     assert_int_equal(net.nodes[2].msgs[1].what, 2);
     fisolate(0, true);
-    frun(2000000, NULL);
+    frun(100000, NULL);
     assert_int_equal(net.nodes[1].msgs[1].what, 1);
     fmembers(0, "10", "");
     fmap_tell();
     frun(50000, NULL);
+    assert_int_equal(net.nodes[1].msgs[1].what, 2);
+}
+
+/* A stand-in that was told what a member is owed, too, tells it soon where the owner does not. */
+static void test_stand_in_tells_a_member(void **state)
+{
+    (void)state;
+    cfg.compare_us = 1000000000;
+    fstart(3, 2, 2, 1, &cfg);
+    frun(2000000, NULL);
+    for (uint32_t i = 0; i < 3; i++)
+        fput(&net.nodes[i], 1, 0, 1);
+    flink(0, 1, false);
+    fdeliver(0, 1, 7, 0);
+    frun(1000000, NULL);
+    assert_int_equal(net.nodes[2].msgs[1].what, 2);
+    assert_int_equal(net.nodes[1].msgs[1].what, 1); /* it is the owner's to tell, for a while */
+    frun(4500000, NULL);
     assert_int_equal(net.nodes[1].msgs[1].what, 2);
 }
 
@@ -575,6 +593,7 @@ int main(void)
         T(test_new_member_learns_ends),
         T(test_end_from_before_a_new_member),
         T(test_stand_in_tells_the_next_owner),
+        T(test_stand_in_tells_a_member),
         T(test_flush),
         T(test_flush_taken),
         T(test_part_comes_before_the_message),
