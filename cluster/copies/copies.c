@@ -161,8 +161,7 @@ static void map_gone(struct copies *c, const struct cmap *old, const struct cmap
     }
 }
 
-/* The next owner of a shard hears at once what it is owed: a member before, or a stand-in, it may be told by us alone.
- */
+/* The next owner of a shard hears at once what it is owed: it may be that we alone know. */
 static void tell_owner(struct copies *c, const struct map_shard *old, const struct map_shard *s)
 {
     struct cpeer *p = old && !storage_id_eq(&old->owner, &s->owner) ? peer_find(c, &s->owner) : NULL;

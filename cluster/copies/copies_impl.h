@@ -103,8 +103,8 @@ struct cpeer { /* NOLINT(clang-analyzer-optin.performance.Padding): by topic */
     bool walk_needed; /* it is: something may be owed that is not on its way */
     bool telling;     /* is over, its last ends are not acked yet: shards it told of are known then */
     struct msgid walk_after;
-    uint64_t walk_at_us;   /* not before */
-    uint64_t walk_rest_us; /* nor before this, unless something is needed: the last one found so much */
+    uint64_t walk_at_us;   /* the next one; while one is under way: what was asked for since it began */
+    uint64_t walk_rest_us; /* not before, unless it is needed: the last one found so much */
     uint64_t walk_looked, walk_until, walks_begun, walks_done;
     uint64_t lacking, walk_lacking; /* counts ends that it did not ack; as it was when the walk began */
     struct msgid *settled;          /* WIRE_IDS_MAX of them, when there is one */

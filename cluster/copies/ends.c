@@ -7,9 +7,10 @@
  * A member that is newer than the list of who is owed hears of it, too: it may have got the message meanwhile.
  *
  * The queues are only quick.  What they cannot hold, what a lost link took along, and what a crash forgot is in the
- * storage: ends that are owed are walked again at each link-up, when we or they become owner, and every AGAIN_US or
- * more. Partial ends (some recipients) are no tombstones: comparison finds those, their digests differ.  One that a
- * member left out of its answer puts it out of sync in that shard until it was compared. */
+ * storage: ends that are owed are walked again at each link-up, when we or they become owner, SOON_US after somebody
+ * told us what others are owed, too, and every AGAIN_US or more.  Partial ends (some recipients) are no tombstones:
+ * comparison finds those, their digests differ.  One that a member left out of its answer puts it out of sync in that
+ * shard until it was compared. */
 #include "cluster/copies/copies_impl.h"
 
 #include <assert.h>
@@ -200,6 +201,7 @@ static void walk_begin(struct copies *c, struct cpeer *p)
     p->walk_needed = p->again;
     p->again = p->telling = false;
     p->walking = true;
+    p->walk_at_us = UINT64_MAX;
     p->walk_after = (struct msgid){.counter = 0};
     p->walk_looked = 0;
     p->walk_lacking = p->lacking;
@@ -226,9 +228,12 @@ static void walk_step(struct copies *c, struct cpeer *p, uint64_t now)
     p->telling = true;
     p->walks_done = p->walks_begun;
     p->walk_until = p->ends_queued;
-    /* A walk that found much is dear: it is made less often. */
+    /* A walk that found much is dear: it is made less often.  What was asked for meanwhile stays so. */
     p->walk_rest_us = now + p->walk_looked * WALK_REST_US;
-    p->walk_at_us = p->walk_rest_us + AGAIN_US;
+    if (!p->again && p->walk_at_us < p->walk_rest_us)
+        p->walk_at_us = p->walk_rest_us;
+    if (p->walk_at_us > p->walk_rest_us + AGAIN_US)
+        p->walk_at_us = p->walk_rest_us + AGAIN_US;
 }
 
 /* What was told is acked: p is new to nothing of it any more. */

@@ -1,8 +1,7 @@
 /* scratch.h - a directory for the files of a unit test.
  *
  * It is in memory where there is memory for files: a test then neither waits for a disk nor fails because somebody else
- * has filled it.  Tests of what a real disk does ask
- * for one. */
+ * has filled it.  Tests of what a real disk does ask for one. */
 #pragma once
 #include <ftw.h>
 #include <stdio.h>
